@@ -1,0 +1,50 @@
+# Everything one can do here. `make` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+GROUP = demo/group
+TILE = demo/master_tile_demo.fits
+
+.PHONY: help install demo test check format bench docs clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+
+install: $(STAMP) ## make a virtual environment in .venv with zmtile and its tools
+
+# A system Python without ensurepip (Debian's, without python3-venv) gets pip by its own means.
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV) || ( \
+	  echo "python3 cannot make a virtual environment: install its venv package (Debian: apt install python3-venv)" >&2; \
+	  exit 1 )
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## simulate a group, build its tile, leave a picture of it beside it
+	$(BIN)/python examples/make_group.py $(GROUP)
+	$(BIN)/zmtile build $(GROUP) --output $(TILE) --overwrite
+	$(BIN)/python examples/picture.py $(TILE) demo/master_tile_demo.png
+	@echo "Look at demo/master_tile_demo.png"
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff write the formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minutes)
+	$(BIN)/python bench/quality/truth.py --frames 20 --frames 60
+	$(BIN)/python bench/quality/registration.py --pairs 2000
+
+docs: $(STAMP) ## make the pictures and tables of the docs again
+	$(BIN)/python docs/make_pictures.py
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

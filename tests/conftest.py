@@ -1,0 +1,23 @@
+"""Fixtures that several test modules share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from make_group import GroupSpec, write_group
+
+import zmtile
+
+# So that programs that tests start find the package, installed or not, wherever they start.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(zmtile.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+# Small, and still with enough stars in every overlap to register safely.
+SPEC = GroupSpec(frames=4, rows=360, cols=480, stars=120, dither=12.0, cosmic_rays=10)
+
+
+@pytest.fixture(scope="session")
+def group(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four simulated Bayer frames of one field; tests read them only."""
+    return write_group(SPEC, tmp_path_factory.mktemp("group"))

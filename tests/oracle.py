@@ -1,0 +1,118 @@
+"""The definitions as plain, slow, obviously right float64 code: one column of samples at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def finite(column):
+    return np.sort(np.array([x for x in column if not math.isnan(x)], dtype=np.float64))
+
+
+def winsorized_sigma(x):
+    """Huber: clip a copy at median ± 1.5 sigma, sigma = 1.134 SD of the copy, until it stands still."""
+    centre = np.median(x)
+    sigma = np.std(x, ddof=1)
+    copy = x.copy()
+    for _ in range(49):
+        copy = np.clip(copy, centre - 1.5 * sigma, centre + 1.5 * sigma)
+        new = 1.134 * np.std(copy, ddof=1)
+        settled = abs(new - sigma) <= 5e-4 * sigma
+        sigma = new
+        if settled:
+            break
+    return sigma
+
+
+def iterate(x, klow, khigh, sigma_of):
+    while len(x) >= 3:
+        centre, sigma = np.median(x), sigma_of(x)
+        kept = x[(x >= centre - klow * sigma) & (x <= centre + khigh * sigma)]
+        if len(kept) == len(x):
+            break
+        x = kept
+    return x
+
+
+def winsor(column, klow=3.0, khigh=3.0):
+    return iterate(finite(column), klow, khigh, winsorized_sigma)
+
+
+def sigma(column, klow=3.0, khigh=3.0):
+    return iterate(finite(column), klow, khigh, lambda x: np.std(x, ddof=1))
+
+
+def quantile_bounds(column, qlow, qhigh, klow=3.0, khigh=3.0):
+    x = finite(column)
+    if len(x) < 3:
+        return -math.inf, math.inf
+    copy = np.clip(x, np.nanquantile(x, qlow), np.nanquantile(x, 1 - qhigh))
+    centre, spread = np.median(copy), np.std(copy, ddof=1)
+    return centre - klow * spread, centre + khigh * spread
+
+
+def winsor_quantile(column, qlow=0.05, qhigh=0.05, klow=3.0, khigh=3.0):
+    low, high = quantile_bounds(column, qlow, qhigh, klow, khigh)
+    return np.array([x for x in finite(column) if low <= x <= high])
+
+
+def interpolate(image, x, y, weights_of, taps):
+    """Value of an image at one place, NaN unless every pixel under the kernel is there."""
+    ix, iy = math.floor(x), math.floor(y)
+    first_x, first_y = ix - (taps // 2 - 1), iy - (taps // 2 - 1)
+    if first_x < 0 or first_y < 0 or first_x + taps > image.shape[1] or first_y + taps > image.shape[0]:
+        return math.nan
+    under = image[first_y : first_y + taps, first_x : first_x + taps].astype(np.float64)
+    if np.isnan(under).any():
+        return math.nan
+    return float(weights_of(y - iy) @ under @ weights_of(x - ix))
+
+
+def kernel_weights(name, t):
+    """Weights of the pixels under a kernel for a place t right of the middle one, by their formulas."""
+    taps = {"bilinear": 2, "cubic": 4, "lanczos3": 6, "lanczos4": 8}[name]
+    distance = [abs(i - t) for i in range(1 - taps // 2, taps // 2 + 1)]
+
+    def weight(d):
+        if name == "bilinear":
+            return max(0.0, 1 - d)
+        if name == "cubic":
+            if d <= 1:
+                return 1.5 * d**3 - 2.5 * d**2 + 1
+            return -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2 if d < 2 else 0.0
+        half = taps / 2
+        if d == 0:
+            return 1.0
+        return (
+            math.sin(math.pi * d) * math.sin(math.pi * d / half) * half / (math.pi * d) ** 2
+            if d < half
+            else 0.0
+        )
+
+    values = np.array([weight(d) for d in distance])
+    return values / values.sum()
+
+
+def demosaic(mosaic, cfa):
+    """Bilinear: a colour is measured, or the mean of all its samples next to the pixel, or not there."""
+    rows, cols = mosaic.shape
+    out = np.full((3, rows, cols), np.nan)
+    for y in range(rows):
+        for x in range(cols):
+            for c, letter in enumerate("RGB"):
+                if cfa[2 * (y % 2) + x % 2] == letter:
+                    out[c, y, x] = mosaic[y, x]
+                    continue
+                near = [
+                    (y + dy, x + dx)
+                    for dy in (-1, 0, 1)
+                    for dx in (-1, 0, 1)
+                    if (dy or dx) and cfa[2 * ((y + dy) % 2) + (x + dx) % 2] == letter
+                ]
+                if letter == "G":  # the four across the edges, none lies across a corner
+                    near = [(r, q) for r, q in near if r == y or q == x]
+                if all(0 <= r < rows and 0 <= q < cols for r, q in near):
+                    out[c, y, x] = np.mean([mosaic[r, q] for r, q in near])
+    return out

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import dataclasses
+
+import make_group
+import numpy as np
+import pytest
+
+from zmtile import Options
+from zmtile.frame import read_frame
+from zmtile.match import _log_ratio, _solve_blocks, match, surface_terms
+from zmtile.measure import measure
+from zmtile.progress import NullProgress
+
+SPEC = make_group.GroupSpec(
+    frames=5, rows=512, cols=640, stars=200, seed=4, transparency=(0.6, 1.0), trails=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    paths = make_group.write_group(SPEC, tmp_path_factory.mktemp("match"))
+    frames = [read_frame(p) for p in paths]
+    return frames, [measure(f) for f in frames], make_group.truth_of(SPEC)
+
+
+def matched(group, **options):
+    frames, stats, truth = group
+    return match(frames, stats, list(truth.matrices), 0, Options(**options), NullProgress())
+
+
+def test_scales_undo_the_transparency(group):
+    truth = group[2]
+    for k, light in enumerate(matched(group)):
+        np.testing.assert_allclose(light.scale * truth.transparency[k], 1.0, atol=0.02)
+
+
+def test_the_reference_is_left_alone(group):
+    first = matched(group)[0]
+    np.testing.assert_array_equal(first.scale, 1.0)
+    np.testing.assert_array_equal(first.surface, 0.0)
+
+
+def sky_left(group, light, k, points):
+    """Difference of frame k's sky from the reference's after matching, at reference pixels, by the truth."""
+    truth = group[2]
+    middle = np.array([(SPEC.cols - 1) / 2, (SPEC.rows - 1) / 2])
+    linear = np.linalg.inv(truth.matrices[k][:, :2])
+    there = (points - truth.matrices[k][:, 2]) @ linear.T - middle
+    terms = surface_terms(points, SPEC.rows, SPEC.cols, 1)[:, : light.surface.shape[1]]
+    left = []
+    for c in range(3):
+        c0, cx, cy = truth.sky[k, c]
+        r0, rx, ry = truth.sky[0, c]
+        reference = r0 + (points - middle) @ [rx, ry]
+        ours = light.scale[c] * (c0 + there @ [cx, cy]) + terms @ light.surface[c]
+        left.append(ours - reference)
+    return np.array(left)
+
+
+def test_surfaces_bring_every_sky_onto_the_reference(group):
+    points = np.array([[x, y] for x in (60.0, 320.0, 580.0) for y in (60.0, 250.0, 450.0)])
+    lights = matched(group)
+    for k in range(1, 5):
+        # The scene itself is scaled rightly to 1 %: of the 100 ADU of nebula, 1 ADU is left.
+        assert np.abs(sky_left(group, lights[k], k, points)).max() < 4.0
+
+
+def test_offsets_bring_the_level_and_leave_the_gradient(group):
+    points = np.array([[320.0, 250.0]])
+    for k, light in enumerate(matched(group, normalize="both")):
+        assert light.surface.shape == (3, 1)
+        assert np.abs(sky_left(group, light, k, points)).max() < 12.0
+
+
+@pytest.mark.parametrize(
+    ("normalize", "scaled", "moved"), [("none", 0, 0), ("offset", 0, 1), ("scale", 1, 0), ("both", 1, 1)]
+)
+def test_normalize_does_what_it_says(group, normalize, scaled, moved):
+    light = matched(group, normalize=normalize)[2]
+    assert (light.scale != 1).all() == bool(scaled)
+    assert (light.surface != 0).any() == bool(moved)
+
+
+def test_noise_weights_are_inverse_variances_after_scaling(group):
+    lights = matched(group)
+    for light in lights:
+        np.testing.assert_allclose(light.noise, 45 * light.scale, rtol=0.05)
+    variance = np.array([light.noise for light in lights]) ** 2
+    weight = np.array([light.weight for light in lights])
+    np.testing.assert_allclose(
+        weight * variance, np.broadcast_to(variance.min(axis=0), weight.shape), rtol=1e-9
+    )
+    np.testing.assert_array_equal([light.weight for light in matched(group, weight="none")], 1.0)
+
+
+def test_a_frame_that_misses_the_reference_is_matched_through_its_neighbours(tmp_path):
+    spec = dataclasses.replace(SPEC, chain=0.45, rotation=1.0, nebula=False)
+    paths = make_group.write_group(spec, tmp_path)
+    frames = [read_frame(p) for p in paths]
+    truth = make_group.truth_of(spec)
+    lights = match(frames, [measure(f) for f in frames], list(truth.matrices), 0, Options(), NullProgress())
+    for k, light in enumerate(lights):
+        np.testing.assert_allclose(light.scale * truth.transparency[k], 1.0, atol=0.05)
+
+
+def test_saturated_and_variable_stars_do_not_count():
+    rng = np.random.default_rng(0)
+    flux = 10 ** rng.uniform(3, 5, 60)
+    other = 0.8 * flux * rng.normal(1, 0.01, 60)
+    other[np.argsort(flux)[-8:]] *= 0.5
+    other[3] *= 3
+    found = _log_ratio(flux.astype(np.float32), other.astype(np.float32), 20.0, 20.0)
+    assert found is not None
+    assert np.exp(-found[0]) == pytest.approx(0.8, rel=0.006)
+    assert _log_ratio(flux[:2].astype(np.float32), other[:2].astype(np.float32), 20.0, 20.0) is None
+
+
+def test_graph_solution_and_frames_without_ties():
+    # 1 - 0 = 5, 2 - 1 = 3, nothing is known of 3.
+    normal, right = np.zeros((4, 4)), np.zeros(4)
+    for a, b, d in ((1, 0, 5.0), (2, 1, 3.0)):
+        normal[[a, b], [a, b]] += 1
+        normal[[a, b], [b, a]] -= 1
+        right[a] += d
+        right[b] -= d
+    value, tied = _solve_blocks(normal, right, 1, 0)
+    np.testing.assert_allclose(value.ravel(), [0, 5, 8, 0], atol=1e-12)
+    np.testing.assert_array_equal(tied, [True, True, True, False])

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import dataclasses
+
+import make_group
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from zmtile.frame import read_frame
+from zmtile.kernels.demosaic import pattern_codes
+from zmtile.kernels.photometry import aperture_fluxes
+from zmtile.kernels.sky import calm_hot_pixels, clipped_mean, sky_mesh
+from zmtile.measure import measure
+from zmtile.transform import apply, invert
+
+SPEC = make_group.GroupSpec(frames=2, rows=512, cols=640, stars=150, seed=2, trails=0.0, nebula=False)
+GREY = np.zeros((2, 2), np.uint8)
+
+
+def measured(spec, folder, k=1):
+    path = make_group.write_group(spec, folder)[k]
+    return measure(read_frame(path)), make_group.truth_of(spec)
+
+
+@pytest.mark.parametrize("cfa", ["GRBG", "RGGB", None, "RGB"])
+def test_stars_are_where_truth_says(tmp_path, cfa):
+    spec = dataclasses.replace(SPEC, cfa=cfa, cosmic_rays=0)
+    stats, truth = measured(spec, tmp_path)
+    sky = apply(invert(truth.matrices[1]), np.column_stack([truth.x, truth.y]))
+    distance = np.hypot(*(stats.stars.xy[:, None] - sky[None]).transpose(2, 0, 1))
+    nearest = distance.argmin(axis=1)
+    matched = distance.min(axis=1) < 1.0
+    assert matched.mean() > 0.9
+    bright = np.flatnonzero(matched)[:30]
+    offset = stats.stars.xy[bright] - sky[nearest[bright]]
+    assert np.abs(np.median(offset, axis=0)).max() < 0.02  # no half pixel lost on the way
+    assert np.hypot(*offset.T).mean() < 0.12
+
+
+@pytest.mark.parametrize("cfa", ["GRBG", None])
+def test_fwhm_noise_and_sky(tmp_path, cfa):
+    spec = dataclasses.replace(SPEC, cfa=cfa, fwhm=(3.0, 3.0), hot_pixels=0.0, cosmic_rays=0)
+    stats, truth = measured(spec, tmp_path)
+    assert stats.fwhm == pytest.approx(3.05, abs=0.2)  # a pixel widens what it integrates
+    np.testing.assert_allclose(stats.noise, 45.0, rtol=0.03)
+    x, y = stats.sky.centres
+    xx, yy = np.meshgrid(x - (spec.cols - 1) / 2, y - (spec.rows - 1) / 2)
+    for c in range(spec.channels):
+        c0, cx, cy = truth.sky[1, c]
+        level = stats.sky.level[c] - (c0 + cx * xx + cy * yy)
+        assert abs(np.nanmedian(level)) < 1.5  # faint stars lift it a little
+        assert np.nanstd(level) < 8
+
+
+def test_channel_fluxes_are_those_of_the_stars(tmp_path):
+    spec = dataclasses.replace(SPEC, gain=None, noise=5.0, cosmic_rays=0, hot_pixels=0.0, stars=60)
+    stats, truth = measured(spec, tmp_path)
+    sky = apply(invert(truth.matrices[1]), np.column_stack([truth.x, truth.y]))
+    ratios = []
+    for i in range(15):
+        away = np.hypot(*(sky - stats.stars.xy[i]).T)
+        s = int(away.argmin())
+        if away[s] < 0.5 and np.sort(away)[1] > 40:
+            ratios.append(stats.stars.channel_flux[:, i] / (truth.flux[:, s] * truth.transparency[1]))
+    assert len(ratios) >= 4
+    np.testing.assert_allclose(np.median(ratios, axis=0), 1.0, atol=0.01)
+
+
+def test_hot_pixels_are_no_stars(tmp_path):
+    spec = dataclasses.replace(SPEC, hot_pixels=3e-3, cosmic_rays=0)
+    stats, truth = measured(spec, tmp_path)
+    sky = apply(invert(truth.matrices[1]), np.column_stack([truth.x, truth.y]))
+    distance = np.hypot(*(stats.stars.xy[:, None] - sky[None]).transpose(2, 0, 1)).min(axis=1)
+    assert stats.hot > 500
+    assert (distance < 1.5).mean() > 0.75
+
+
+@pytest.mark.parametrize("fill", [np.nan, 100.0])
+def test_frames_without_stars(tmp_path, fill):
+    path = tmp_path / "empty.fits"
+    fits.writeto(path, np.full((128, 128), fill, np.float32))
+    stats = measure(read_frame(path))
+    assert len(stats.stars) == 0
+    assert np.isnan(stats.fwhm)
+    assert stats.finite == (0.0 if np.isnan(fill) else 1.0)
+
+
+def test_data_that_ends_inside_the_frame_is_no_edge_of_stars(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.normal(1000, 10, (256, 256)).astype(np.float32)
+    image[:, :100] = np.nan
+    path = tmp_path / "half.fits"
+    fits.writeto(path, image)
+    stats = measure(read_frame(path))
+    assert len(stats.stars) <= 1
+    assert stats.finite == pytest.approx(156 / 256)
+    assert np.isnan(stats.sky.level[0, 0, 0])
+
+
+def test_clipped_mean_sees_through_stars_and_steps():
+    rng = np.random.default_rng(1)
+    values = np.round(rng.normal(1003.7, 40, 4000) / 16).astype(np.float32) * 16
+    values[:200] += 2000
+    mean, sigma, kept = clipped_mean(values, values.size, np.empty(256, np.float32))
+    assert mean == pytest.approx(1003.7, abs=2.0)
+    assert sigma == pytest.approx(40, rel=0.05)
+    assert kept < 3850
+
+
+def test_sky_mesh_measures_each_colour_alone():
+    codes = pattern_codes("RGGB")
+    y, x = np.mgrid[:64, :64]
+    mosaic = np.array([500, 800, 300], np.float32)[codes[y % 2, x % 2]]
+    mosaic += np.random.default_rng(0).normal(0, 1, mosaic.shape).astype(np.float32)
+    for channel, level in enumerate((500, 800, 300)):
+        found, error = np.empty((2, 2), np.float32), np.empty((2, 2), np.float32)
+        sky_mesh(mosaic, codes, channel, 32, found, error)
+        np.testing.assert_allclose(found, level, atol=0.3)
+        np.testing.assert_allclose(error, 1 / np.sqrt(512 if channel == 1 else 256), rtol=0.25)
+
+
+def test_calm_hot_pixels_keeps_stars_and_takes_spikes():
+    y, x = np.mgrid[:64, :64]
+    rng = np.random.default_rng(0)
+    image = rng.normal(1000, 5, (64, 64)).astype(np.float32)
+    image += (3000 * np.exp(-4 * np.log(2) * ((x - 20.3) ** 2 + (y - 30.4) ** 2) / 1.8**2)).astype(np.float32)
+    image[40, 50] += 5000
+    out = np.empty_like(image)
+    level = np.full((1, 4, 4), 1000, np.float32)
+    found = calm_hot_pixels(
+        image, GREY, level, 16, np.array([1000], np.float32), np.array([5], np.float32), out
+    )
+    assert found == 1
+    assert out[40, 50] == 0
+    assert out[30, 20] == image[30, 20] - 1000
+
+
+def test_an_aperture_with_a_hole_has_no_flux():
+    image = np.full((1, 60, 60), 10, np.float32)
+    image[0, 30, 32] = np.nan
+    flux = np.empty((1, 2), np.float32)
+    aperture_fluxes(image, GREY, np.array([30.0, 12.0]), np.array([30.0, 12.0]), 4.0, flux)
+    assert np.isnan(flux[0, 0])
+    assert flux[0, 1] == pytest.approx(0, abs=1e-3)

@@ -1,0 +1,248 @@
+"""The promises that only the whole program can keep."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import make_group
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from zmtile import Options, Resources, TooFewFrames, UsageError, build_tile
+from zmtile.pipeline import plan_tile
+from zmtile.transform import apply, compose, corners, invert
+
+SPEC = make_group.GroupSpec(frames=6, rows=360, cols=480, stars=120, seed=3, rotation=8.0, dither=20.0)
+
+
+@pytest.fixture(scope="module")
+def lights(tmp_path_factory):
+    return make_group.write_group(SPEC, tmp_path_factory.mktemp("lights"))
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return make_group.truth_of(SPEC)
+
+
+@pytest.fixture(scope="module")
+def tile(lights):
+    return build_tile(lights, Options(reference=lights[0].name))
+
+
+def same_pixels(a, b):
+    return all(
+        getattr(a, plane).tobytes() == getattr(b, plane).tobytes()
+        for plane in ("image", "uncert", "weight", "coverage", "rejlow", "rejhigh")
+    )
+
+
+def test_all_frames_are_used_and_every_corner_is_where_truth_says(tile, truth):
+    ends = corners(SPEC.rows, SPEC.cols)
+    assert all(record.used for record in tile.frames)
+    for k, record in enumerate(tile.frames):
+        error = np.hypot(*(apply(record.matrix, ends) - apply(truth.matrices[k], ends)).T).max()
+        assert error < 0.1, record.name
+
+
+def test_coverage_is_that_of_the_true_transforms(tile, truth):
+    y, x = np.mgrid[: SPEC.rows, : SPEC.cols]
+    xy = np.column_stack([x.ravel(), y.ravel()]).astype(float)
+    surely, at_most = np.zeros(len(xy), int), np.zeros(len(xy), int)
+    for matrix in truth.matrices:
+        fx, fy = apply(invert(matrix), xy).T
+        edge = np.minimum.reduce([fx, fy, SPEC.cols - 1 - fx, SPEC.rows - 1 - fy])
+        surely += edge >= 4  # cubic kernel, demosaic, rounding
+        at_most += edge >= -0.2
+    for channel in tile.coverage:
+        assert (channel.ravel() >= surely).all()
+        assert (channel.ravel() <= at_most).all()
+    np.testing.assert_array_equal(np.isnan(tile.image), tile.coverage == 0)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("limit", [48 * 2**20, 200 * 2**20, None])
+def test_threads_and_memory_change_no_bit(lights, tile, threads, limit):
+    again = build_tile(lights, Options(reference=lights[0].name), Resources(threads, limit))
+    assert same_pixels(tile, again)
+
+
+def test_the_order_of_arguments_changes_no_byte(lights, tmp_path):
+    written = []
+    for i, order in enumerate((lights, lights[::-1], [lights[k] for k in (3, 0, 5, 1, 4, 2)])):
+        written.append(build_tile(order).write(tmp_path / f"{i}.fits").read_bytes())
+    assert written[0] == written[1] == written[2]
+
+
+@pytest.mark.parametrize("framing", ["union", "intersection"])
+def test_framing_moves_no_value(lights, tile, framing):
+    options = Options(reference=lights[0].name, framing=framing)
+    other = build_tile(lights, options)
+    x0, y0 = other.header["ZMT_X0"], other.header["ZMT_Y0"]
+    rows, cols = other.image.shape[1:]
+    top, left = max(0, -y0), max(0, -x0)
+    bottom, right = min(rows, SPEC.rows - y0), min(cols, SPEC.cols - x0)
+    ours = other.image[:, top:bottom, left:right]
+    there = tile.image[:, top + y0 : bottom + y0, left + x0 : right + x0]
+    # A pixel's place in the frame is rounded from another origin: 1/2048 px at the most.
+    finite = np.isfinite(ours) & np.isfinite(there)
+    assert finite.mean() > (0.999 if framing == "intersection" else 0.99)
+    assert np.median(np.abs(ours - there)[finite]) < 0.01
+    if framing == "intersection":
+        assert other.coverage.min() == len(lights)
+    else:
+        assert other.image.shape[1] > SPEC.rows
+        assert other.image.shape[2] > SPEC.cols
+
+
+def border_frames(folder):
+    """Three colour frames of one sky, two of which end in NaN at their right or left border."""
+    rng = np.random.default_rng(0)
+    levels = np.array([900.0, 1000.0, 700.0])[:, None, None]
+    paths = []
+    for k, hole in enumerate([np.s_[:], np.s_[:, :, :30], np.s_[:, :, -30:]]):
+        frame = (levels + rng.normal(0, 5, (3, 64, 96))).astype(np.float32)
+        frame[:, :4] = np.nan  # nobody saw these rows
+        if k:
+            frame[hole] = np.nan
+        header = fits.Header({"EXPTIME": 10.0})
+        for axis, value in (("1", 180.0), ("2", 40.0)):
+            header[f"CTYPE{axis}"] = ("RA---TAN", "DEC--TAN")[int(axis) - 1]
+            header[f"CRVAL{axis}"], header[f"CRPIX{axis}"] = value, 30.0
+            header[f"CD{axis}_{axis}"] = 1e-3
+        path = folder / f"border{k}.fits"
+        fits.writeto(path, np.moveaxis(frame, 0, -1) if k == 1 else frame, header)
+        paths.append(path)
+    return paths
+
+
+def test_borders_take_only_the_frames_that_cover_them(tmp_path):
+    """The seed of the project: no data is NaN, and no border takes on a colour."""
+    tile = build_tile(border_frames(tmp_path), Options(align="wcs", reference="border0.fits", weight="none"))
+    assert np.isnan(tile.image[:, :4]).all()
+    assert (tile.coverage[:, :4] == 0).all()
+    body = np.s_[:, 4:]
+    assert np.isfinite(tile.image[body]).all()
+    coverage = tile.coverage[body]
+    assert (coverage[:, :, :30] == 2).all()
+    assert (coverage[:, :, 30:-30] == 3).all()
+    assert (coverage[:, :, -30:] == 2).all()
+    for c, level in enumerate((900, 1000, 700)):
+        image = tile.image[c, 4:]
+        for part in (image[:, :30], image[:, 30:-30], image[:, -30:]):
+            assert abs(part.mean() - level) < 1.0
+    colour = tile.image[0, 4:] - tile.image[1, 4:]
+    assert abs(colour[:, :30].mean() - colour[:, 30:-30].mean()) < 0.6
+    assert abs(colour[:, -30:].mean() - colour[:, 30:-30].mean()) < 0.6
+
+
+def test_scale_and_offset_of_the_group_go_through(tmp_path, lights):
+    """a·x + b on every frame gives a·tile + b."""
+    moved = []
+    for path in lights[:4]:
+        with fits.open(path) as hdus:
+            pixels, header = hdus[0].data.astype(np.float32), hdus[0].header
+        for key in ("BZERO", "BSCALE"):
+            header.remove(key, ignore_missing=True)
+        fits.writeto(tmp_path / path.name, 2.0 * pixels + 512.0, header)
+        moved.append(tmp_path / path.name)
+    options = Options(reference=lights[0].name)
+    plain, scaled = build_tile(lights[:4], options), build_tile(moved, options)
+    np.testing.assert_array_equal(plain.coverage, scaled.coverage)
+    same = (plain.rejlow == scaled.rejlow) & (plain.rejhigh == scaled.rejhigh) & np.isfinite(plain.image)
+    assert same.sum() > 0.999 * np.isfinite(plain.image).sum()
+    np.testing.assert_allclose(scaled.image[same], 2.0 * plain.image[same] + 512.0, rtol=1e-4)
+
+
+def test_one_frame_is_a_tile_of_coverage_one(lights):
+    tile = build_tile(lights[:1])
+    inner = np.s_[:, 1:-1, 1:-1]  # the outermost pixels of a mosaic lack a neighbour
+    assert (tile.coverage[inner] == 1).all()
+    assert np.isfinite(tile.image[inner]).all()
+    with fits.open(lights[0]) as hdus:
+        mosaic = hdus[0].data
+    np.testing.assert_array_equal(tile.image[1, 2:-2:2, 2:-2:2], mosaic[2:-2:2, 2:-2:2])
+
+
+def test_normalize_none_leaves_the_values_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    header = fits.getheader(border_frames(tmp_path)[0])
+    for k, level in enumerate((100.0, 300.0)):
+        fits.writeto(tmp_path / f"mono{k}.fits", rng.normal(level, 1, (64, 96)).astype(np.float32), header)
+    tile = build_tile(
+        [tmp_path / "mono0.fits", tmp_path / "mono1.fits"],
+        Options(align="wcs", normalize="none", weight="none"),
+    )
+    assert tile.image.mean() == pytest.approx(200, abs=0.1)
+
+
+def test_min_coverage_blanks_thin_places(lights):
+    thin = build_tile(lights, Options(min_coverage=5, reference=lights[0].name))
+    np.testing.assert_array_equal(np.isnan(thin.image), thin.coverage < 5)
+    assert (thin.coverage < 5).any()
+
+
+def test_a_copy_is_used_once(lights, tmp_path, caplog):
+    copy = tmp_path / "copy.fits"
+    copy.write_bytes(lights[1].read_bytes())
+    with caplog.at_level("WARNING", "zmtile"):
+        tile = build_tile([*lights[:3], copy])
+    assert len(tile.frames) == 3
+    assert "same content" in caplog.text
+
+
+def test_too_small_a_memory_limit_is_refused_before_the_work(lights):
+    with pytest.raises(UsageError, match="memory-limit"):
+        plan_tile(lights, Options(), Resources(memory_limit=2**20))
+
+
+def test_min_frames(lights):
+    with pytest.raises(TooFewFrames, match="7 are needed"):
+        build_tile(lights, Options(min_frames=7))
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "lanczos3", "lanczos4"])
+@pytest.mark.parametrize("reject", ["winsor-quantile", "sigma", "none"])
+def test_kernels_and_rejections_agree_on_the_sky(lights, tile, kernel, reject):
+    other = build_tile(lights[:4], Options(reference=lights[0].name, kernel=kernel, reject=reject))
+    middle = np.s_[1, 100:260, 100:380]
+    assert np.median(other.image[middle]) == pytest.approx(np.median(tile.image[middle]), abs=5)
+
+
+def test_chained_frames_reach_the_reference_over_neighbours(tmp_path):
+    spec = dataclasses.replace(SPEC, frames=5, chain=0.45, rotation=2.0, stars=200, nebula=False)
+    paths, truth = make_group.write_group(spec, tmp_path), make_group.truth_of(spec)
+    tile = build_tile(paths, Options(framing="union"))
+    assert all(record.used for record in tile.frames)
+    home = [record.name for record in tile.frames].index(tile.header["ZMT_REF"])
+    ends = corners(spec.rows, spec.cols)
+    for k, record in enumerate(tile.frames):
+        true = compose(invert(truth.matrices[home]), truth.matrices[k])
+        assert np.hypot(*(apply(record.matrix, ends) - apply(true, ends)).T).max() < 0.6
+
+
+def test_meridian_flip(tmp_path):
+    spec = dataclasses.replace(SPEC, frames=4, flip=True)
+    tile = build_tile(make_group.write_group(spec, tmp_path))
+    assert all(record.used for record in tile.frames)
+    assert sum(record.matrix[0, 0] < -0.9 for record in tile.frames) == 2
+
+
+def test_wcs_of_the_tile_is_that_of_the_frames(tmp_path):
+    from astropy.wcs import WCS
+
+    spec = dataclasses.replace(SPEC, frames=3, wcs=True)
+    paths, truth = make_group.write_group(spec, tmp_path), make_group.truth_of(spec)
+    for options in (Options(framing="union"), Options(align="wcs", framing="union")):
+        tile = build_tile(paths, options)
+        home = [record.name for record in tile.frames].index(tile.header["ZMT_REF"])
+        sky = apply(invert(truth.matrices[home]), np.column_stack([truth.x, truth.y]))
+        here = sky - [tile.header["ZMT_X0"], tile.header["ZMT_Y0"]]
+        reference = make_group.frame_header(spec, truth, home)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # DATE-OBS without MJD-OBS
+            expected = WCS(reference, naxis=2).all_pix2world(sky, 0)
+        found = WCS(tile.header, naxis=2).all_pix2world(here, 0)
+        np.testing.assert_allclose(found, expected, atol=0.01 / 3600)

@@ -1,0 +1,5 @@
+"""``python -m zmtile``."""
+
+from zmtile.cli import main
+
+main()

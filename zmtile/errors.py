@@ -1,0 +1,61 @@
+"""What can go wrong, each with the exit code that the command line returns for it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+__all__ = ["FrameError", "Stopped", "TargetError", "TooFewFrames", "UsageError", "ZmtileError"]
+
+
+class ZmtileError(Exception):
+    """A problem that the user can mend.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, naming the file or option.
+    remedy : str
+        What to do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  {self.remedy}" if self.remedy else self.what
+
+
+class UsageError(ZmtileError):
+    """Options or arguments that contradict each other or make no sense."""
+
+
+class FrameError(ZmtileError):
+    """A file that cannot be read as a light frame."""
+
+    def __init__(self, path: Path, what: str, remedy: str) -> None:
+        super().__init__(f"{path}: {what}", remedy)
+        self.path = path
+        self.reason = what
+
+
+class TargetError(ZmtileError):
+    """The tile cannot be written where it should go."""
+
+
+class TooFewFrames(ZmtileError):
+    """Fewer frames than needed could be registered; nothing was written."""
+
+    exit_code = 3
+
+
+class Stopped(BaseException):
+    """A signal asked the run to end; like KeyboardInterrupt, no handler of errors may swallow it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.exit_code = 128 + signum

@@ -1,0 +1,130 @@
+"""The memory limit: what the second pass needs, and how it stays below."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from zmtile.canvas import Canvas
+from zmtile.errors import UsageError
+from zmtile.frame import Frame, Pixels, open_pixels
+from zmtile.options import GIB, Resources
+
+__all__ = [
+    "MIN_BLOCK_PIXELS",
+    "PageGuard",
+    "Shelf",
+    "memory_limit",
+    "memory_needed",
+    "open_file_limit",
+    "plane_bytes",
+]
+
+MIN_BLOCK_PIXELS = 1024
+# Bytes of a pixel and channel in the planes: image, uncertainty, weight; coverage and two rejected.
+_PLANE_BYTES = 3 * 4 + 3 * 2
+
+
+def memory_needed(frames: Sequence[Frame], canvas: Canvas, resources: Resources) -> int:
+    """Return the bytes that the second pass will hold at least."""
+    channels = frames[0].channels
+    planes = plane_bytes(canvas, channels)
+    block = len(frames) * channels * MIN_BLOCK_PIXELS * 4
+    return planes + resources.workers * (block + _patch_bytes(MIN_BLOCK_PIXELS, channels))
+
+
+def plane_bytes(canvas: Canvas, channels: int) -> int:
+    """Return the bytes of all planes of a tile."""
+    return canvas.rows * canvas.cols * channels * _PLANE_BYTES
+
+
+def _patch_bytes(pixels: int, channels: int) -> int:
+    # A block's patch is at most twice as large when turned by 45°; raw, demosaiced, margins.
+    return 4 * (channels + 1) * (2 * pixels + 64 * 128)
+
+
+def memory_limit(frames: Sequence[Frame], canvas: Canvas, resources: Resources) -> int:
+    """Return the limit in bytes; 2 GiB, or what is needed, when the user gave none.
+
+    Raises
+    ------
+    UsageError
+        When the user's limit is below what the tile needs.
+    """
+    need = memory_needed(frames, canvas, resources)
+    if resources.memory_limit is None:
+        return max(2 * GIB, need + need // 4)
+    if resources.memory_limit < need:
+        raise UsageError(
+            f"the tile of {canvas.rows}×{canvas.cols} pixels needs {need / 2**20:.0f} MiB, "
+            f"--memory-limit allows {resources.memory_limit / 2**20:.0f} MiB",
+            "Raise the limit, use fewer --threads, or choose a smaller --framing.",
+        )
+    return resources.memory_limit
+
+
+class Shelf:
+    """Open frames, the least recently used ones closed when a limit is reached."""
+
+    def __init__(self, mapped: int, unpacked_bytes: int) -> None:
+        self._mapped, self._bytes = mapped, unpacked_bytes
+        self._open: OrderedDict[int, Pixels] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, index: int, frame: Frame) -> Pixels:
+        """Return the pixels of frame number `index`, opened if need be."""
+        with self._lock:
+            pixels = self._open.get(index)
+            if pixels is not None:
+                self._open.move_to_end(index)
+                return pixels
+        pixels = open_pixels(frame)
+        with self._lock:
+            self._open[index] = pixels
+            while len(self._open) > 1 and (len(self._open) > self._mapped or self._unpacked() > self._bytes):
+                self._open.popitem(last=False)
+        return pixels
+
+    def _unpacked(self) -> int:
+        return sum(p.stored.nbytes for p in self._open.values() if not p.mapped)
+
+    def release(self) -> None:
+        """Hand the mapped pages back to the system."""
+        with self._lock:
+            for pixels in self._open.values():
+                pixels.release()
+
+
+class PageGuard:
+    """Keeps the mapped pages of the frames, which count as the process's memory, below an allowance."""
+
+    def __init__(self, shelf: Shelf, allowance: int) -> None:
+        self._shelf, self._allowance = shelf, allowance
+        self._page = os.sysconf("SC_PAGESIZE")
+
+    def check(self) -> None:
+        """Hand pages back when there are too many."""
+        try:
+            with open("/proc/self/statm", "rb") as file:
+                mapped = int(file.read().split()[2]) * self._page
+        except OSError:  # no procfs: the system alone decides, as it may at any time
+            return
+        if mapped > self._allowance:
+            self._shelf.release()
+
+
+def open_file_limit(count: int) -> int:
+    """Allow as many open files as the frames need, and return how many frames may be open."""
+    spare = 64
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + spare
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        goal = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (goal, hard))
+            soft = goal
+    return count if soft == resource.RLIM_INFINITY else max(min(count, soft - spare), 8)

@@ -1,0 +1,200 @@
+"""What the user can choose: ``Options`` shape the pixels, ``Resources`` only how the work is done."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields
+from typing import Any
+
+from zmtile.errors import UsageError
+
+__all__ = [
+    "ALIGNMENTS",
+    "COMBINES",
+    "EXTRA_PLANES",
+    "FRAMINGS",
+    "KERNELS",
+    "NORMALIZATIONS",
+    "REJECTIONS",
+    "TRANSFORMS",
+    "WEIGHTS",
+    "Options",
+    "Resources",
+    "parse_size",
+]
+
+ALIGNMENTS = ("stars", "wcs")
+TRANSFORMS = ("similarity", "affine")
+FRAMINGS = ("reference", "union", "intersection")
+NORMALIZATIONS = ("none", "offset", "scale", "both", "surface")
+WEIGHTS = ("none", "noise")
+REJECTIONS = ("winsor", "winsor-quantile", "sigma", "none")
+COMBINES = ("mean", "median")
+KERNELS = ("bilinear", "cubic", "lanczos3", "lanczos4")
+EXTRA_PLANES = ("mask", "weight")
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Options:
+    """Every choice that shapes the pixels of a tile; all of them are written into its header.
+
+    Parameters
+    ----------
+    reference : str, optional
+        File name (or path) of the reference frame; chosen by star count, FWHM, roundness,
+        centrality and the presence of a WCS when not given.
+    align : {'stars', 'wcs'}
+        Match stars, or use the WCS of the frames alone.
+    transform : {'similarity', 'affine'}
+        Model fitted on the matched stars.
+    framing : {'reference', 'union', 'intersection'}
+        Extent of the tile.
+    normalize : {'none', 'offset', 'scale', 'both', 'surface'}
+        What is matched to the reference: the level of the sky, the star fluxes, or both; 'surface'
+        matches the fluxes and the sky by a plane for each frame and channel.
+    weight : {'none', 'noise'}
+        Weights of the mean: equal, or inverse variance of the frame after scaling.
+    reject : {'winsor', 'winsor-quantile', 'sigma', 'none'}
+        Rejection of outliers.
+    kappa : (float, float)
+        Bounds below and above the centre, in sigma.
+    winsor_limits : (float, float)
+        Fractions clipped below and above by 'winsor-quantile'.
+    rewinsorize : bool
+        'winsor-quantile' replaces an outlier by its bound instead of rejecting it.
+    combine : {'mean', 'median'}
+        How the survivors are combined.
+    min_coverage : int
+        The image is NaN where fewer frames than this have data.
+    fill : float, optional
+        Written in place of NaN in the image plane of the file; NaN when not given.
+    planes : tuple of {'mask', 'weight'}
+        Planes on demand, beside those that every tile has.
+    kernel : {'bilinear', 'cubic', 'lanczos3', 'lanczos4'}
+        Interpolation of the warp.
+    clamp : bool
+        Keep interpolation from undershooting the pixels under the kernel (dark rings).
+    min_frames : int, optional
+        Fewer registered frames than this is an error; 2, or 1 when only one frame is given.
+    skip_unreadable : bool
+        Leave unreadable files out, with a reason, instead of stopping.
+
+    Raises
+    ------
+    UsageError
+        When a value makes no sense.
+    """
+
+    reference: str | None = None
+    align: str = "stars"
+    transform: str = "similarity"
+    framing: str = "reference"
+    normalize: str = "surface"
+    weight: str = "noise"
+    reject: str = "winsor"
+    kappa: tuple[float, float] = (3.0, 3.0)
+    winsor_limits: tuple[float, float] = (0.05, 0.05)
+    rewinsorize: bool = False
+    combine: str = "mean"
+    min_coverage: int = 1
+    fill: float | None = None
+    planes: tuple[str, ...] = ("mask",)
+    kernel: str = "cubic"
+    clamp: bool = True
+    min_frames: int | None = None
+    skip_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in {
+            "align": ALIGNMENTS,
+            "transform": TRANSFORMS,
+            "framing": FRAMINGS,
+            "normalize": NORMALIZATIONS,
+            "weight": WEIGHTS,
+            "reject": REJECTIONS,
+            "combine": COMBINES,
+            "kernel": KERNELS,
+        }.items():
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{name} is {getattr(self, name)!r}", f"Choose one of {', '.join(choices)}.")
+        if unknown := set(self.planes) - set(EXTRA_PLANES):
+            raise UsageError(
+                f"no plane is called {', '.join(sorted(unknown))}",
+                f"Planes on demand: {', '.join(EXTRA_PLANES)}.",
+            )
+        if not all(math.isfinite(k) and k > 0 for k in self.kappa):
+            raise UsageError(f"kappa is {self.kappa}", "Give two positive numbers, for instance 3 3.")
+        low, high = self.winsor_limits
+        if not (low >= 0 and high >= 0 and low + high < 1):
+            raise UsageError(
+                f"winsor limits are {low} and {high}",
+                "Give two fractions, together below 1, for instance 0.05 0.05.",
+            )
+        if self.rewinsorize and self.reject != "winsor-quantile":
+            raise UsageError(
+                "--rewinsorize belongs to winsor-quantile", "Add --reject winsor-quantile, or leave it out."
+            )
+        if self.fill is not None and not math.isfinite(self.fill):
+            raise UsageError(f"fill is {self.fill}", "Give a number, for instance 0; without it NaN stays.")
+        if self.min_coverage < 1:
+            raise UsageError(f"min coverage is {self.min_coverage}", "It is a number of frames, 1 or more.")
+        if self.min_frames is not None and self.min_frames < 1:
+            raise UsageError(f"min frames is {self.min_frames}", "It is a number of frames, 1 or more.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options as plain values, in the order of their definition."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How the work is done; nothing here changes a pixel.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Worker threads; one for every usable core when not given.
+    memory_limit : int, optional
+        Bytes that the run may hold beyond the interpreter and its libraries. When not given:
+        2 GiB, or what the planes of the tile need if that is more.
+    """
+
+    threads: int | None = None
+    memory_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(
+                f"threads is {self.threads}", "Give 1 or more, or leave it out to use every core."
+            )
+        if self.memory_limit is not None and self.memory_limit < 1:
+            raise UsageError(f"memory limit is {self.memory_limit} bytes", "Give a size such as 2GiB.")
+
+    @property
+    def workers(self) -> int:
+        """Number of worker threads."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes meant by a size such as ``2GiB``, ``512M`` or ``1.5GB``.
+
+    Raises
+    ------
+    UsageError
+        When the text is no size.
+    """
+    units = {"": 1, "b": 1}
+    for power, letter in enumerate("kmgt", start=1):
+        units |= {letter: 1024**power, f"{letter}ib": 1024**power, f"{letter}b": 1000**power}
+    number = text.strip().lower().rstrip("bikmgt")
+    try:
+        size = float(number) * units[text.strip().lower()[len(number) :].strip()]
+    except (ValueError, KeyError):
+        raise UsageError(f"{text!r} is no size", "Write it like 2GiB or 512MiB.") from None
+    if not (math.isfinite(size) and size >= 1):
+        raise UsageError(f"{text!r} is no size", "Write it like 2GiB or 512MiB.")
+    return int(size)

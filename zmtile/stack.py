@@ -1,0 +1,305 @@
+"""Warp and stack: the second pass, block by block of the tile, straight from the raw frames.
+
+A block is a small rectangle of tile pixels. For each block every frame that reaches it is read,
+demosaiced, warped and matched into a buffer, and the buffer is rejected and combined. A block
+depends on nothing but the frames, so their size and the number of threads change no bit.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmtile.canvas import Canvas
+from zmtile.clip import BLOCK_BYTES, MAX_FRAMES, rejection
+from zmtile.errors import UsageError
+from zmtile.frame import Frame, Pixels
+from zmtile.kernels.demosaic import demosaic, pattern_codes
+from zmtile.kernels.network import comparators
+from zmtile.kernels.reject import stack_block
+from zmtile.kernels.warp import COPY, STEPS, kernel_table, warp_block
+from zmtile.match import Photometry
+from zmtile.memory import MIN_BLOCK_PIXELS, PageGuard, Shelf, memory_limit, open_file_limit, plane_bytes
+from zmtile.options import Options, Resources
+from zmtile.parallel import run_parallel
+from zmtile.progress import NullProgress, Progress
+from zmtile.transform import Matrix, apply, compose, corners, invert, scale_of
+
+__all__ = ["Planes", "stack_frames"]
+
+BLOCK_COLS = 128
+MAX_BLOCK_PIXELS = 128 * 128
+
+
+@dataclass(frozen=True)
+class Planes:
+    """What the stack makes, each (channels, rows, cols).
+
+    Attributes
+    ----------
+    image, uncert, weight : float32
+        Combined value and its standard error in reference ADU (NaN without data), sum of weights.
+    coverage, rejlow, rejhigh : uint16
+        Frames with a finite sample before rejection; samples rejected below and above.
+    tally : (frames, channels, 3) int64
+        For each frame: finite samples, rejected below, rejected above.
+    """
+
+    image: NDArray[np.float32]
+    uncert: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    coverage: NDArray[np.uint16]
+    rejlow: NDArray[np.uint16]
+    rejhigh: NDArray[np.uint16]
+    tally: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, frames: int, channels: int, rows: int, cols: int) -> Planes:
+        """Return planes without data."""
+        shape = (channels, rows, cols)
+        return cls(
+            np.full(shape, np.nan, np.float32),
+            np.full(shape, np.nan, np.float32),
+            np.zeros(shape, np.float32),
+            np.zeros(shape, np.uint16),
+            np.zeros(shape, np.uint16),
+            np.zeros(shape, np.uint16),
+            np.zeros((frames, channels, 3), np.int64),
+        )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One frame as the second pass needs it."""
+
+    frame: Frame
+    inverse: Matrix  # tile pixel → frame pixel
+    table: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    surface: NDArray[np.float64]
+    codes: NDArray[np.uint8]
+
+    @property
+    def reach(self) -> int:
+        """Pixels that the kernel, and the demosaic under it, look to either side."""
+        return int(self.table.shape[1]) // 2 + 2
+
+
+@dataclass(frozen=True)
+class _Block:
+    top: int
+    left: int
+    rows: int
+    cols: int
+
+
+def stack_frames(
+    frames: Sequence[Frame],
+    matrices: Sequence[Matrix],
+    photometry: Sequence[Photometry],
+    canvas: Canvas,
+    reference: Frame,
+    options: Options,
+    resources: Resources,
+    progress: Progress | None = None,
+) -> Planes:
+    """Make the planes of the tile from the raw frames.
+
+    Parameters
+    ----------
+    frames, matrices, photometry : sequences of the same length
+        The registered frames, their transforms to the reference, and how their values match it.
+    canvas : Canvas
+    reference : Frame
+        Gives the sky surfaces their scale.
+    options : Options
+    resources : Resources
+        Threads and memory; without influence on the result.
+    progress : Progress, optional
+
+    Returns
+    -------
+    Planes
+
+    Raises
+    ------
+    FrameError
+        When a frame cannot be read any more.
+    UsageError
+        When the memory limit is too small for the tile.
+    """
+    progress = progress or NullProgress()
+    if len(frames) > MAX_FRAMES:
+        raise UsageError(f"{len(frames)} frames", f"A tile counts up to {MAX_FRAMES}; stack in groups.")
+    channels = frames[0].channels
+    limit = memory_limit(frames, canvas, resources)
+    planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols)
+    sources = [_source(*item, canvas, options) for item in zip(frames, matrices, photometry, strict=True)]
+    free = limit - plane_bytes(canvas, channels)
+    blocks = list(_blocks(canvas, len(frames), channels, free // 4 // resources.workers))
+    shelf = Shelf(open_file_limit(len(frames)), free // 2)
+    pages = PageGuard(shelf, free // 4)
+    weight = np.array([p.weight for p in photometry], np.float32)
+    noise = np.array([p.noise for p in photometry], np.float32)
+    middle = ((reference.cols - 1) / 2 - canvas.x0, (reference.rows - 1) / 2 - canvas.y0)
+    half = max(reference.rows, reference.cols) / 2
+    lock = threading.Lock()
+
+    def work(block: _Block) -> None:
+        active = [k for k, source in enumerate(sources) if _reaches(source, block)]
+        if active:
+            samples = np.empty((channels, len(active), block.rows, block.cols), np.float32)
+            for place, k in enumerate(active):
+                _warp(
+                    shelf.get(k, sources[k].frame),
+                    sources[k],
+                    block,
+                    middle,
+                    half,
+                    options,
+                    samples[:, place],
+                )
+            tally = _combine(samples, weight[active], noise[active], options, planes, block)
+            with lock:
+                planes.tally[active] += tally
+        pages.check()
+
+    progress.stage("stack", len(blocks))
+    run_parallel(work, blocks, resources.workers, progress)
+    thin = planes.coverage < options.min_coverage
+    planes.image[thin] = np.nan
+    planes.uncert[thin] = np.nan
+    return planes
+
+
+def _source(
+    frame: Frame, matrix: Matrix, photometry: Photometry, canvas: Canvas, options: Options
+) -> _Source:
+    shift = np.array([[1.0, 0.0, canvas.x0], [0.0, 1.0, canvas.y0]])
+    inverse = compose(invert(matrix), shift)
+    # Moved by whole pixels, as near as the kernel's table can tell: copied, not interpolated.
+    moved = np.column_stack([np.eye(2), np.rint(inverse[:, 2])])
+    ends = corners(canvas.rows, canvas.cols)
+    whole = bool(np.abs(apply(inverse, ends) - apply(moved, ends)).max() < 0.5 / STEPS)
+    inverse = moved if whole else inverse
+    surface = np.zeros((frame.channels, 6))
+    surface[:, : photometry.surface.shape[1]] = photometry.surface
+    return _Source(
+        frame,
+        inverse,
+        kernel_table(COPY if whole else options.kernel),
+        (photometry.scale / scale_of(matrix) ** 2).astype(np.float32),
+        surface,
+        pattern_codes(frame.cfa) if frame.cfa else np.zeros((2, 2), np.uint8),
+    )
+
+
+def _blocks(canvas: Canvas, frames: int, channels: int, budget: int) -> Iterator[_Block]:
+    """Cut the canvas into blocks whose samples fit the cache, and the budget in any case."""
+    sample = 4 * frames * channels
+    pixels = min(max(BLOCK_BYTES // sample, MIN_BLOCK_PIXELS), MAX_BLOCK_PIXELS, max(budget // sample, 1024))
+    cols = min(BLOCK_COLS, canvas.cols)
+    rows = max(1, pixels // cols)
+    for top in range(0, canvas.rows, rows):
+        for left in range(0, canvas.cols, cols):
+            yield _Block(top, left, min(rows, canvas.rows - top), min(cols, canvas.cols - left))
+
+
+def _bounds(source: _Source, block: _Block) -> tuple[int, int, int, int]:
+    """Return first row, first col, rows, cols of the patch of the frame that a block needs."""
+    right, bottom = block.left + block.cols - 1, block.top + block.rows - 1
+    ends = np.array(
+        [[block.left, block.top], [right, block.top], [block.left, bottom], [right, bottom]], np.float64
+    )
+    x, y = apply(source.inverse, ends).T
+    reach, frame = source.reach, source.frame
+    row = max(math.floor(y.min()) - reach, 0)
+    col = max(math.floor(x.min()) - reach, 0)
+    return (
+        row,
+        col,
+        min(math.floor(y.max()) + reach + 2, frame.rows) - row,
+        min(math.floor(x.max()) + reach + 2, frame.cols) - col,
+    )
+
+
+def _reaches(source: _Source, block: _Block) -> bool:
+    _, _, rows, cols = _bounds(source, block)
+    return rows > 0 and cols > 0
+
+
+def _warp(
+    pixels: Pixels,
+    source: _Source,
+    block: _Block,
+    middle: tuple[float, float],
+    half: float,
+    options: Options,
+    out: NDArray[np.float32],
+) -> None:
+    """Fill one frame's samples of a block."""
+    row, col, rows, cols = _bounds(source, block)
+    patch = pixels.patch(row, col, rows, cols)
+    if source.frame.cfa:
+        mosaic = patch[0]
+        patch = np.empty((3, rows, cols), np.float32)
+        demosaic(mosaic, source.codes, row, col, patch)
+    warp_block(
+        patch,
+        row,
+        col,
+        source.inverse,
+        block.top,
+        block.left,
+        source.table,
+        options.clamp and source.table.shape[1] > 2,
+        source.scale,
+        source.surface,
+        *middle,
+        half,
+        out,
+    )
+
+
+def _combine(
+    samples: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    options: Options,
+    planes: Planes,
+    block: _Block,
+) -> NDArray[np.int64]:
+    """Reject and combine a block's samples into the planes; return the frames' tallies."""
+    channels, frames, rows, cols = samples.shape
+    tally = np.zeros((frames, channels, 3), np.int64)
+    at = np.s_[block.top : block.top + rows, block.left : block.left + cols]
+    targets: tuple[NDArray[Any], ...] = (
+        planes.image,
+        planes.uncert,
+        planes.weight,
+        planes.coverage,
+        planes.rejlow,
+        planes.rejhigh,
+    )
+    for c in range(channels):
+        made = [np.empty(rows * cols, target.dtype) for target in targets]
+        lost = np.zeros((frames, 3), np.int64)
+        stack_block(
+            samples[c].reshape(frames, -1),
+            np.ascontiguousarray(weight[:, c]),
+            np.ascontiguousarray(noise[:, c]),
+            comparators(frames),
+            *rejection(options),
+            *made,
+            lost,
+        )
+        tally[:, c] = lost
+        for target, plane in zip(targets, made, strict=True):
+            target[c][at] = plane.reshape(rows, cols)
+    return tally
