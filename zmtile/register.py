@@ -96,23 +96,20 @@ def register(
         progress.step()
         return Registration(0, (Transform(IDENTITY, len(stats[0].stars), 0.0),), ("",))
     fields = [Field(s.stars, f.rows, f.cols, s.fwhm) for f, s in zip(frames, stats, strict=True)]
-    first = named if named is not None else int(np.argmax(_merits(frames, stats)))
-    if len(stats[first].stars) < MIN_STARS:
-        raise TooFewFrames(
-            f"{frames[first].path}: {_few_stars(stats[first])}, so it cannot be the reference"
-            if named is not None
-            else f"no frame has {MIN_STARS} stars to be registered by",
-            "Choose another --reference."
-            if named is not None
-            else "Check that these are light frames in focus; if all have a WCS, try --align wcs.",
-        )
-    transforms = _solve(frames, fields, first, options, progress)
-    reference = first
     if named is None:
-        reference = _most_central(frames, stats, transforms, first)
-        if reference != first:  # the way to the new reference is known: only to be refined
-            log.debug("reference moves from %s to %s", frames[first].name, frames[reference].name)
+        reference, transforms = _largest_family(frames, stats, fields, options, progress)
+        central = _most_central(frames, stats, transforms, reference)
+        if central != reference:  # the way to the new reference is known: only to be refined
+            log.debug("reference moves from %s to %s", frames[reference].name, frames[central].name)
+            reference = central
             transforms = _solve(frames, fields, reference, options, progress, known=transforms)
+    elif len(stats[named].stars) < MIN_STARS:
+        raise TooFewFrames(
+            f"{frames[named].path}: {_few_stars(stats[named])}, so it cannot be the reference",
+            "Choose another --reference.",
+        )
+    else:
+        reference, transforms = named, _solve(frames, fields, named, options, progress)
     reasons = tuple(
         ""
         if t is not None
@@ -175,6 +172,38 @@ def _merits(frames: Sequence[Frame], stats: Sequence[FrameStats]) -> NDArray[np.
         merit = np.minimum(np.sqrt(counts / typical), 1.5) * (sharp / fwhm) * roundness
     merit *= [1.25 if f.has_wcs else 1.0 for f in frames]
     return np.where(usable, np.nan_to_num(merit), 0.0)
+
+
+def _largest_family(
+    frames: Sequence[Frame],
+    stats: Sequence[FrameStats],
+    fields: Sequence[Field],
+    options: Options,
+    progress: Progress,
+) -> tuple[int, list[Transform | None]]:
+    """Return the best reference and the transforms to it.
+
+    The best frame of all may show another field. When half of the frames or fewer can be tied to
+    it, the best of those left over is tried in its place, and the largest family wins.
+    """
+    merits = _merits(frames, stats)
+    if not merits.any():
+        raise TooFewFrames(
+            f"no frame has {MIN_STARS} stars to be registered by",
+            "Check that these are light frames in focus; if all have a WCS, try --align wcs.",
+        )
+    best: tuple[int, list[Transform | None]] = (0, [])
+    largest = 0
+    while merits.any():
+        first = int(np.argmax(merits))
+        transforms = _solve(frames, fields, first, options, progress)
+        family = [k for k, transform in enumerate(transforms) if transform is not None]
+        if len(family) > largest:
+            largest, best = len(family), (first, transforms)
+        merits[family] = 0.0
+        if np.count_nonzero(merits) <= largest:
+            break
+    return best
 
 
 def _most_central(

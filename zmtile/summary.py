@@ -50,14 +50,14 @@ def summary(report: dict[str, Any]) -> str:
     room = max(12, console.width - taken - 3)
     for name, members in _digest(used) if digested else [(f["name"], f) for f in used]:
         mark = "*" if name == report["reference"] else ""
-        table.add_row(Text(_shortened(printable(name), room) + mark), *(cell(members) for _, cell in columns))
+        table.add_row(Text(_shortened(_line(name), room) + mark), *(cell(members) for _, cell in columns))
     left_out = [f for f in report["frames"] if not f["used"]]
     console.print()
     console.print(table)
     if left_out:
         console.print(Text(f"\nleft out: {len(left_out)}", "bold yellow"))
     for frame in left_out:
-        console.print(Text(printable(f"  {frame['name']}")), soft_wrap=True)
+        console.print(Text(f"  {_line(frame['name'])}"), soft_wrap=True)
         console.print(Padding(Text(printable(frame["reason"]), "yellow"), (0, 0, 0, 4)))
     console.print()
     for title, total in _totals(report):
@@ -112,7 +112,7 @@ def _totals(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     canvas, coverage, rejected = report["canvas"], report["coverage"], report["rejected"]
     left_out = f", {report['left_out']} left out" if report["left_out"] else ""
     yield "frames", f"{report['used']} used{left_out}; * is the reference"
-    yield "tile", f"{canvas['cols']} × {canvas['rows']} pixels, {report['options']['framing']} framing"
+    yield "tile", f"{canvas['rows']} rows × {canvas['cols']} columns, {report['options']['framing']} framing"
     if coverage is None:
         yield "memory", f"{report['planned_memory'] / 2**20:,.0f} MiB at least"
     else:
@@ -124,7 +124,11 @@ def _totals(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
         yield "rejected", f"{rejected['low']:.3%} low, {rejected['high']:.3%} high"
     yield "time", f"{sum(report['seconds'].values()):.1f} s"
-    yield ("planned" if coverage is None else "written"), printable(report["output"])
+    yield ("planned" if coverage is None else "written"), _line(report["output"])
+
+
+def _line(name: str) -> str:
+    return printable(name).replace("\n", "\N{REPLACEMENT CHARACTER}")
 
 
 def _shortened(name: str, width: int) -> str:

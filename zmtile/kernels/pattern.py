@@ -32,8 +32,7 @@ def best_hypotheses(
     """Lay every pair of source stars on every pair of target stars and keep the best hypotheses.
 
     A hypothesis is scored by the number of source stars that land on a star of the target's map.
-    Only those that bring two stars besides their own pair home among the first 24 are counted
-    out; most fail within a few look-ups.
+    Those that bring fewer than two of the first 30 home are given up early.
 
     Parameters
     ----------
@@ -76,7 +75,7 @@ def best_hypotheses(
                 ty = by[k] - b * ax[i] - a * ay[i]
                 hits = 0
                 for s in range(count):
-                    if s == 24 and hits < 3:
+                    if s == 30 and hits < 2:
                         break
                     u = (a * ax[s] - b * ay[s] + tx - origin_x) / step
                     v = (b * ax[s] + a * ay[s] + ty - origin_y) / step
