@@ -116,7 +116,7 @@ def test_help_names_every_option_default_and_exit_code():
             assert f"[default: {value}]" in text
     for name in ("ALIGNMENTS", "FRAMINGS", "NORMALIZATIONS", "REJECTIONS", "KERNELS", "EXTRA_PLANES"):
         assert ", ".join(getattr(options, name)) in text
-    for code in (0, 1, 2, 3, 70, 130, 143):
+    for code in (0, 1, 2, 3, 70, 129, 130, 143):
         assert re.search(rf"\b{code} +\w", text)
     assert "Examples:" in text
 

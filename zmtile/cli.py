@@ -205,6 +205,7 @@ Exit codes:
   2    usage or bad input; nothing was written
   3    too few frames could be registered; nothing was written
   70   a bug in zmtile
+  129  stopped by SIGHUP (the terminal was closed); nothing was written
   130  stopped by Ctrl-C; nothing was written
   143  stopped by SIGTERM; nothing was written
 """

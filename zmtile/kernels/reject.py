@@ -1,9 +1,9 @@
 """Rejection and combination of the samples of every pixel, over lanes of neighbouring pixels.
 
-The samples of `LANES` pixels lie side by side, so each step below is one loop over lanes that the
+The samples of `LANES` pixels lie side by side, so the steps below are loops over lanes that the
 compiler turns into vector instructions. A sorted copy of the samples decides which *values*
-survive; a last pass over the originals counts, weighs and adds. Every lane stops when its own
-pixel has converged, so a pixel's result depends on its samples only. The rejections are defined in
+survive; a last pass over the originals counts, weighs and adds. A lane is done when its own pixel
+has converged, so a pixel's result depends on its samples only. The rejections are defined in
 docs/how-it-works.md; tests/oracle.py holds each as plain float64 code.
 
 Three habits keep the loops vectors. All lane variables live in one flat array `w` at fixed places
@@ -32,148 +32,184 @@ _MAX_ROUNDS = 50
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
+_TWO = np.float32(2.0)
 _INF = np.float32(np.inf)
 
-# Places of the lane variables in `w`. Survivors are rows FIRST … LAST - 1 of the sorted lane.
-FIRST, LAST, LIVE, LOWER, UPPER, CENTRE, SIGMA = (i * LANES for i in range(7))
-LOW, HIGH, MOVING, TOTAL, SQUARE = (i * LANES for i in range(7, 12))
-COUNT, NLOW, NHIGH, SUM_W, SHIFT, NOISE, SPREAD = (i * LANES for i in range(12, 19))
-_PLACES = 19
+# Places of the lane variables in `w`.
+COUNT, LOWER, UPPER, CENTRE, LOW, HIGH, SIGMA, TURN = (i * LANES for i in range(8))
+TOTAL, SQUARE, NLOW, NHIGH, SUM_W, SUM_W2 = (i * LANES for i in range(8, 14))
+SHIFT, CROSS, SPREAD, NOISE = (i * LANES for i in range(14, 18))
+_PLACES = 18
+
+# Sorted samples that wait their turn stay in the second-level cache.
+_QUEUE_BYTES = 192 * 1024
 
 
 @kernel
-def _median(tile: Any, w: Any) -> None:
-    """Median of the survivors of each lane → CENTRE; 0 where there are none."""
-    for lane in range(LANES):
-        first = int(w[FIRST + lane])
-        count = int(w[LAST + lane]) - first
-        value = _ZERO
-        if count > 0:
-            value = tile[first + (count >> 1), lane]
-            if count & 1 == 0:
-                below = tile[first + (count >> 1) - 1, lane]
-                value = below + np.float32(0.5) * (value - below)
-        w[CENTRE + lane] = value
+def _median(column: Any, lane: int, first: int, last: int) -> Any:
+    """Median of rows first … last - 1 of a sorted lane, of which there is at least one."""
+    count = last - first
+    value = column[first + (count >> 1), lane]
+    if count & 1 == 0:
+        below = column[first + (count >> 1) - 1, lane]
+        value = below + np.float32(0.5) * (value - below)
+    return value
 
 
 @kernel
 def _spread(tile: Any, n: int, w: Any) -> None:
-    """SD (ddof 1) of the survivors clipped to CENTRE + [LOW, HIGH] → SQUARE.
+    """Sums of the lanes' samples about CENTRE, clipped to [LOW, HIGH] → TOTAL, SQUARE.
 
-    Sums are taken about the centre: differences from a median within a factor of two are exact in
-    float32, and a sample further out dominates the sum anyway.
+    Rows that do not count hold the centre, so they add nothing. Differences from a median within a
+    factor of two are exact in float32, and a sample further out dominates the sum anyway.
     """
     for lane in range(LANES):
         w[TOTAL + lane] = _ZERO
         w[SQUARE + lane] = _ZERO
     for i in range(n):
-        row = np.float32(i)
         for lane in range(LANES):
             d = tile[i, lane] - w[CENTRE + lane]
             d = w[LOW + lane] if d < w[LOW + lane] else d
             d = w[HIGH + lane] if d > w[HIGH + lane] else d
-            d = d if w[FIRST + lane] <= row else _ZERO
-            d = d if row < w[LAST + lane] else _ZERO
             w[TOTAL + lane] += d
             w[SQUARE + lane] += d * d
-    for lane in range(LANES):
-        count = w[LAST + lane] - w[FIRST + lane]
-        mean = w[TOTAL + lane] / (count if count > _ONE else _ONE)
-        rest = count - _ONE
-        spread = (w[SQUARE + lane] - w[TOTAL + lane] * mean) / (rest if rest > _ONE else _ONE)
-        w[SQUARE + lane] = np.sqrt(spread if spread > _ZERO else _ZERO)
 
 
 @kernel
-def _trim(tile: Any, n: int, w: Any) -> bool:
-    """Drop survivors outside [LOWER, UPPER] in the live lanes; tell whether any lane may lose more."""
-    for lane in range(LANES):
-        w[NLOW + lane] = _ZERO
-        w[NHIGH + lane] = _ZERO
-    for i in range(n):
-        row = np.float32(i)
-        for lane in range(LANES):
-            x = tile[i, lane]
-            low = _ONE if x < w[LOWER + lane] else _ZERO
-            high = _ONE if x > w[UPPER + lane] else _ZERO
-            inside = w[LIVE + lane] if w[FIRST + lane] <= row else _ZERO
-            inside = inside if row < w[LAST + lane] else _ZERO
-            w[NLOW + lane] += low * inside
-            w[NHIGH + lane] += high * inside
-    busy = _ZERO
-    for lane in range(LANES):
-        gone = w[NLOW + lane] + w[NHIGH + lane]
-        w[FIRST + lane] += w[NLOW + lane]
-        w[LAST + lane] -= w[NHIGH + lane]
-        more = gone > _ZERO and w[LAST + lane] - w[FIRST + lane] >= np.float32(3.0)
-        w[LIVE + lane] = _ONE if more else _ZERO
-        busy += w[LIVE + lane]
-    return bool(busy > _ZERO)
+def _deviation(total: float, square: float, count: int) -> Any:
+    """SD (ddof 1) from sums about the median."""
+    spread = (square - total * (total / np.float32(count))) / np.float32(count - 1)
+    return np.sqrt(max(spread, _ZERO))
 
 
 @kernel
-def _reject_sigma(tile: Any, n: int, klow: float, khigh: float, winsor: bool, w: Any) -> None:
-    """Reject beyond median ± kappa·sigma until none goes, with the plain or Huber's winsorised SD."""
-    again = True
-    while again:
-        _median(tile, w)
-        for lane in range(LANES):
-            w[LOW + lane] = -_INF
-            w[HIGH + lane] = _INF
-            w[MOVING + lane] = w[LIVE + lane]
-            w[SIGMA + lane] = _INF  # clips nothing: the first round below is the plain SD
-        for turn in range(_MAX_ROUNDS):
-            for lane in range(LANES):  # the copy is clipped again and again: its bounds only close
-                bound = _CLIP * w[SIGMA + lane]
-                w[LOW + lane] = -bound if -bound > w[LOW + lane] else w[LOW + lane]
-                w[HIGH + lane] = bound if bound < w[HIGH + lane] else w[HIGH + lane]
-            _spread(tile, n, w)
-            grow = _GROW if turn > 0 else _ONE
-            tolerance = _SETTLED if turn > 0 else -_ONE
-            busy = _ZERO
+def _open_lane(tile: Any, n: int, w: Any, lane: int, first: int, last: int) -> None:
+    """Start the search for sigma of rows first … last - 1 of a lane; the others get the centre."""
+    centre = _median(tile, lane, first, last)
+    for i in range(first):
+        tile[i, lane] = centre
+    for i in range(last, n):
+        tile[i, lane] = centre
+    w[CENTRE + lane] = centre
+    w[LOW + lane] = -_INF
+    w[HIGH + lane] = _INF
+    w[SIGMA + lane] = _INF
+    w[TURN + lane] = _ZERO
+
+
+@kernel
+def _reject_sigma(
+    queue: Any, counts: Any, klow: float, khigh: float, winsor: bool, tile: Any, w: Any, first: Any, last: Any
+) -> None:
+    """Find the survivors of each pixel of a queue: rejection beyond median ± kappa·sigma until none goes.
+
+    The lanes are a conveyor: as soon as a pixel has converged, its lane takes the next one. Pixels
+    need 5 rounds on average and the slowest of 32 needs 20, so waiting for it would cost four
+    times as much.
+
+    Parameters
+    ----------
+    queue : (groups, n, LANES) float32
+        Sorted samples.
+    counts : (groups · LANES,) int64
+        Samples of each pixel.
+    winsor : bool
+        Huber's winsorised sigma instead of the plain SD.
+    tile : (n, LANES) float32
+        Scratch.
+    first, last : (groups · LANES,) int64
+        Read and written: survivors are rows first … last - 1.
+    """
+    n = tile.shape[0]
+    pixel = np.full(LANES, -1, np.int64)
+    waiting = 0
+    pixels = counts.size
+    busy = 0
+    for lane in range(LANES):
+        w[CENTRE + lane] = _ZERO
+        w[LOW + lane] = -_INF
+        w[HIGH + lane] = _INF
+        for i in range(n):
+            tile[i, lane] = _ZERO
+    while True:
+        if waiting < pixels and busy < LANES:
             for lane in range(LANES):
-                new = grow * w[SQUARE + lane]
-                old = w[SIGMA + lane]
-                moving = w[MOVING + lane]
-                w[SIGMA + lane] = new if moving > _ZERO else old
-                w[MOVING + lane] = _ZERO if abs(new - old) <= tolerance * old else moving
-                busy += w[MOVING + lane]
-            if busy == _ZERO or not winsor:
-                break
+                if pixel[lane] < 0:
+                    while waiting < pixels and counts[waiting] < 3:
+                        waiting += 1
+                    if waiting == pixels:
+                        break
+                    group, column = waiting // LANES, waiting % LANES
+                    for i in range(n):
+                        tile[i, lane] = queue[group, i, column]
+                    _open_lane(tile, n, w, lane, 0, counts[waiting])
+                    pixel[lane] = waiting
+                    waiting += 1
+                    busy += 1
+        if busy == 0:
+            break
+        _spread(tile, n, w)
         for lane in range(LANES):
-            w[LOWER + lane] = w[CENTRE + lane] - klow * w[SIGMA + lane]
-            w[UPPER + lane] = w[CENTRE + lane] + khigh * w[SIGMA + lane]
-        again = _trim(tile, n, w)
+            at = pixel[lane]
+            if at < 0:
+                continue
+            count = last[at] - first[at]
+            sigma = _deviation(w[TOTAL + lane], w[SQUARE + lane], count)
+            if winsor:
+                old = w[SIGMA + lane]
+                if w[TURN + lane] > _ZERO:
+                    sigma *= _GROW
+                w[TURN + lane] += _ONE
+                w[SIGMA + lane] = sigma
+                # The first round is the plain SD; it settles nothing.
+                settled = w[TURN + lane] > _ONE and abs(sigma - old) <= _SETTLED * old
+                if not settled and w[TURN + lane] < _MAX_ROUNDS:
+                    # The copy is clipped again and again: its bounds only close.
+                    w[LOW + lane] = max(w[LOW + lane], -_CLIP * sigma)
+                    w[HIGH + lane] = min(w[HIGH + lane], _CLIP * sigma)
+                    continue
+            lower = w[CENTRE + lane] - klow * sigma
+            upper = w[CENTRE + lane] + khigh * sigma
+            a, b = first[at], last[at]
+            while a < b and tile[a, lane] < lower:
+                a += 1
+            while b > a and tile[b - 1, lane] > upper:
+                b -= 1
+            again = b - a < count and b - a >= 3
+            first[at] = a
+            last[at] = b
+            if again:
+                _open_lane(tile, n, w, lane, a, b)
+            else:
+                pixel[lane] = -1
+                busy -= 1
 
 
 @kernel
-def _quantile(tile: Any, lane: int, count: int, q: float) -> float:
+def _quantile(column: Any, lane: int, count: int, q: float) -> Any:
     """Quantile q of a sorted lane, linear between samples as numpy's default."""
     place = q * (count - 1)
     below = int(place)
     above = min(below + 1, count - 1)
-    return tile[below, lane] + np.float32(place - below) * (tile[above, lane] - tile[below, lane])
+    return column[below, lane] + np.float32(place - below) * (column[above, lane] - column[below, lane])
 
 
 @kernel
-def _bounds_quantile(tile: Any, n: int, qlow: float, qhigh: float, klow: float, khigh: float, w: Any) -> None:
-    """LOWER and UPPER from median and SD of a copy that is clipped at its own quantiles."""
-    _median(tile, w)
-    for lane in range(LANES):
-        count = int(w[LAST + lane])
-        w[LOW + lane] = _ZERO
-        w[HIGH + lane] = _ZERO
-        if count > 0:
-            bottom, top = _quantile(tile, lane, count, qlow), _quantile(tile, lane, count, 1.0 - qhigh)
-            # Limits that meet past the middle move the median of the copy as well.
-            w[CENTRE + lane] = min(max(w[CENTRE + lane], bottom), top)
-            w[LOW + lane] = bottom - w[CENTRE + lane]
-            w[HIGH + lane] = top - w[CENTRE + lane]
-    _spread(tile, n, w)
-    for lane in range(LANES):
-        enough = w[LAST + lane] >= np.float32(3.0)
-        w[LOWER + lane] = w[CENTRE + lane] - klow * w[SQUARE + lane] if enough else -_INF
-        w[UPPER + lane] = w[CENTRE + lane] + khigh * w[SQUARE + lane] if enough else _INF
+def _bounds_quantile(
+    column: Any, lane: int, count: int, qlow: float, qhigh: float, klow: float, khigh: float
+) -> Any:
+    """Bounds from median and SD of a copy of a sorted lane that is clipped at its own quantiles."""
+    bottom, top = _quantile(column, lane, count, qlow), _quantile(column, lane, count, 1.0 - qhigh)
+    # Limits that meet past the middle move the median of the copy as well.
+    centre = min(max(_median(column, lane, 0, count), bottom), top)
+    total = _ZERO
+    square = _ZERO
+    for i in range(count):
+        d = min(max(column[i, lane], bottom), top) - centre
+        total += d
+        square += d * d
+    sigma = _deviation(total, square, count)
+    return centre - klow * sigma, centre + khigh * sigma
 
 
 @kernel
@@ -195,21 +231,16 @@ def _load(samples: Any, start: int, raw: Any, tile: Any, w: Any) -> None:
 
 
 @kernel
-def _combine(raw: Any, weights: Any, noises: Any, clamp: bool, gone: Any, w: Any, tally: Any) -> None:
-    """Sum the survivors, and count for each frame what it gave and lost.
+def _combine(raw: Any, weights: Any, noises: Any, clamp: bool, w: Any, seen: Any) -> None:
+    """Sum the survivors about CENTRE, and count for each frame what it gave and lost.
 
-    `gone` is (3, LANES) scratch: a sum over lanes must keep its order, so it is a loop of its own.
+    `seen` is (frames, 3 · LANES): present, rejected below, rejected above, kept apart by lane so
+    that counting is a vector addition too.
     """
-    frames = raw.shape[0]
-    for lane in range(LANES):
-        w[NLOW + lane] = _ZERO
-        w[NHIGH + lane] = _ZERO
-        w[SUM_W + lane] = _ZERO
-        w[SHIFT + lane] = _ZERO
-        w[NOISE + lane] = _ZERO
-        w[SPREAD + lane] = _ZERO
+    for place in range(NLOW, (_PLACES * LANES)):
+        w[place] = _ZERO
     drop = _ZERO if clamp else _ONE
-    for i in range(frames):
+    for i in range(raw.shape[0]):
         weight = weights[i]
         variance = (weight * noises[i]) * (weight * noises[i])
         for lane in range(LANES):
@@ -220,28 +251,19 @@ def _combine(raw: Any, weights: Any, noises: Any, clamp: bool, gone: Any, w: Any
             x = w[LOWER + lane] if x < w[LOWER + lane] else x
             x = w[UPPER + lane] if x > w[UPPER + lane] else x
             keep = here - drop * (low + high)
+            d = x - w[CENTRE + lane]
+            d = weight * d if keep > _ZERO else _ZERO
             w[NLOW + lane] += low
             w[NHIGH + lane] += high
             w[SUM_W + lane] += weight * keep
+            w[SUM_W2 + lane] += weight * weight * keep
             w[NOISE + lane] += variance * keep
-            w[SHIFT + lane] += weight * (x - w[CENTRE + lane]) if keep > _ZERO else _ZERO
-            raw[i, lane] = x if keep > _ZERO else np.float32(np.nan)
-            gone[lane] = here
-            gone[LANES + lane] = low
-            gone[2 * LANES + lane] = high
-        for k in range(3):
-            total = _ZERO
-            for lane in range(LANES):
-                total += gone[k * LANES + lane]
-            tally[i, k] += int(total)
-    for lane in range(LANES):
-        w[SHIFT + lane] = w[SHIFT + lane] / w[SUM_W + lane] if w[SUM_W + lane] > _ZERO else _ZERO
-    for i in range(frames):  # scatter of the survivors about the value
-        weight = weights[i]
-        for lane in range(LANES):
-            x = raw[i, lane]
-            d = weight * ((x - w[CENTRE + lane]) - w[SHIFT + lane])
-            w[SPREAD + lane] += d * d if x == x else _ZERO
+            w[SHIFT + lane] += d
+            w[CROSS + lane] += weight * d
+            w[SPREAD + lane] += d * d
+            seen[i, lane] += here
+            seen[i, LANES + lane] += low
+            seen[i, 2 * LANES + lane] += high
 
 
 @kernel
@@ -293,46 +315,76 @@ def stack_block(
         Added to, frame by frame: finite samples, rejected below, rejected above.
     """
     frames, pixels = samples.shape
+    width = max(1, min(_QUEUE_BYTES // (4 * frames * LANES), (pixels + LANES - 1) // LANES))
+    queue = np.empty((width, frames, LANES), np.float32)
+    raw = np.empty((width, frames, LANES), np.float32)
     tile = np.empty((frames, LANES), np.float32)
-    raw = np.empty((frames, LANES), np.float32)
     w = np.empty(_PLACES * LANES, np.float32)
-    gone = np.empty(3 * LANES, np.float32)
-    for start in range(0, pixels, LANES):
-        _load(samples, start, raw, tile, w)
-        sort_lanes(tile, pairs)
-        for lane in range(LANES):
-            w[FIRST + lane] = _ZERO
-            w[LAST + lane] = w[COUNT + lane]
-            w[LIVE + lane] = _ONE if w[COUNT + lane] >= np.float32(3.0) else _ZERO
-            w[LOWER + lane] = -_INF
-            w[UPPER + lane] = _INF
-        if method == 3:
-            _bounds_quantile(tile, frames, qlow, qhigh, klow, khigh, w)
-            _trim(tile, frames, w)
-        elif method > 0:
-            _reject_sigma(tile, frames, klow, khigh, method == 2, w)
-        if not clamp:
-            for lane in range(LANES):  # from here on a sample survives by its value
-                if w[LAST + lane] > w[FIRST + lane]:
-                    w[LOWER + lane] = tile[int(w[FIRST + lane]), lane]
-                    w[UPPER + lane] = tile[int(w[LAST + lane]) - 1, lane]
-        _median(tile, w)
-        _combine(raw, weights, noises, clamp, gone, w, tally)
-        for lane in range(min(LANES, pixels - start)):
-            count = w[COUNT + lane]
-            kept = count if clamp else count - w[NLOW + lane] - w[NHIGH + lane]
-            to = start + lane
-            coverage[to] = int(count)
-            rejlow[to] = int(w[NLOW + lane])
-            rejhigh[to] = int(w[NHIGH + lane])
-            weight[to] = w[SUM_W + lane]
-            if kept == _ZERO:
-                image[to] = np.float32(np.nan)
-                uncert[to] = np.float32(np.nan)
-                continue
-            # One survivor has no scatter, and takes the noise of its frame.
-            variance = w[NOISE + lane] if kept == _ONE else w[SPREAD + lane] * (kept / (kept - _ONE))
-            error = np.sqrt(variance) / w[SUM_W + lane]
-            image[to] = w[CENTRE + lane] if use_median else w[CENTRE + lane] + w[SHIFT + lane]
-            # A median of many Gaussian samples scatters sqrt(pi/2) as much as their mean.
-            uncert[to] = np.float32(1.2533) * error if use_median and kept > np.float32(2.0) else error
+    seen = np.zeros((frames, 3 * LANES), np.float32)
+    counts = np.empty(width * LANES, np.int64)
+    first = np.empty(width * LANES, np.int64)
+    last = np.empty(width * LANES, np.int64)
+    for begin in range(0, pixels, width * LANES):
+        groups = min(width, (pixels - begin + LANES - 1) // LANES)
+        for g in range(groups):
+            _load(samples, begin + g * LANES, raw[g], queue[g], w)
+            sort_lanes(queue[g], pairs)
+            for lane in range(LANES):
+                counts[g * LANES + lane] = int(w[COUNT + lane])
+                first[g * LANES + lane] = 0
+                last[g * LANES + lane] = counts[g * LANES + lane]
+        if method in (1, 2):
+            inside = groups * LANES
+            _reject_sigma(
+                queue, counts[:inside], klow, khigh, method == 2, tile, w, first[:inside], last[:inside]
+            )
+        for g in range(groups):
+            for lane in range(LANES):
+                at = g * LANES + lane
+                w[COUNT + lane] = np.float32(counts[at])
+                w[LOWER + lane] = -_INF
+                w[UPPER + lane] = _INF
+                w[CENTRE + lane] = _ZERO
+                if counts[at] >= 3 and method == 3:
+                    lower, upper = _bounds_quantile(queue[g], lane, counts[at], qlow, qhigh, klow, khigh)
+                    w[LOWER + lane] = lower
+                    w[UPPER + lane] = upper
+                    while first[at] < last[at] and queue[g, first[at], lane] < lower:
+                        first[at] += 1
+                    while last[at] > first[at] and queue[g, last[at] - 1, lane] > upper:
+                        last[at] -= 1
+                elif counts[at] > 0:  # a sample survives by its value
+                    w[LOWER + lane] = queue[g, first[at], lane]
+                    w[UPPER + lane] = queue[g, last[at] - 1, lane]
+                if last[at] > first[at]:
+                    w[CENTRE + lane] = _median(queue[g], lane, first[at], last[at])
+            _combine(raw[g], weights, noises, clamp, w, seen)
+            start = begin + g * LANES
+            for lane in range(min(LANES, pixels - start)):
+                count = w[COUNT + lane]
+                kept = count if clamp else count - w[NLOW + lane] - w[NHIGH + lane]
+                to = start + lane
+                coverage[to] = int(count)
+                rejlow[to] = int(w[NLOW + lane])
+                rejhigh[to] = int(w[NHIGH + lane])
+                weight[to] = w[SUM_W + lane]
+                if kept == _ZERO:
+                    image[to] = np.float32(np.nan)
+                    uncert[to] = np.float32(np.nan)
+                    continue
+                shift = w[SHIFT + lane] / w[SUM_W + lane]
+                # Scatter of the survivors about the value; one has none, and takes its frame's noise.
+                variance = w[NOISE + lane]
+                if kept > _ONE:
+                    scatter = w[SPREAD + lane] + shift * (shift * w[SUM_W2 + lane] - _TWO * w[CROSS + lane])
+                    variance = max(scatter, _ZERO) * (kept / (kept - _ONE))
+                error = np.sqrt(variance) / w[SUM_W + lane]
+                image[to] = w[CENTRE + lane] if use_median else w[CENTRE + lane] + shift
+                # A median of many Gaussian samples scatters sqrt(pi/2) as much as their mean.
+                uncert[to] = np.float32(1.2533) * error if use_median and kept > _TWO else error
+    for i in range(frames):
+        for k in range(3):
+            total = _ZERO
+            for lane in range(LANES):
+                total += seen[i, k * LANES + lane]
+            tally[i, k] += int(total)
