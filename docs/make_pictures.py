@@ -140,7 +140,7 @@ def planes(tile: Tile, path: Path) -> None:
     plt = _pyplot()
     from matplotlib.colors import to_rgb
 
-    figure, axes = plt.subplots(2, 2, figsize=(12.4, 9.3), dpi=DPI, layout="constrained", facecolor=PAPER)
+    figure, axes = plt.subplots(2, 2, figsize=(12.4, 8.9), dpi=DPI, layout="constrained", facecolor=PAPER)
     shown = stretch(tile.image, tile.image, high=40.0)
     shown[~np.isfinite(tile.image).all(axis=0)] = to_rgb(NO_DATA)
     rejected = tile.rejlow[1].astype(int) + tile.rejhigh[1]
@@ -153,7 +153,7 @@ def planes(tile: Tile, path: Path) -> None:
         (
             rejected,
             "REJLOW + REJHIGH: samples rejected",
-            "samples",
+            "samples (4: or more)",
             {"cmap": steps, "vmin": -0.5, "vmax": 4.5},
         ),
         (

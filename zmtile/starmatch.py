@@ -2,10 +2,9 @@
 
 Every guess goes through `refine` and `verify`; where it came from does not matter. Guesses are, in
 this order: those of the caller (a WCS, the transforms of other frames); an exhaustive search over
-pairs of bright stars at nearly equal scale; astroalign's triangles ([Beroiz2020]_); the exhaustive
-search at any scale. The first search comes before astroalign because it is faster, needs fewer
-common stars, and because astroalign takes seconds to find that there is nothing to find. Nothing
-here is random.
+pairs of bright stars at nearly equal scale, quick and then deep; astroalign's triangles
+([Beroiz2020]_); the exhaustive search at any scale. The search comes before astroalign because it
+is faster and needs fewer common stars. Nothing here is random.
 """
 
 from __future__ import annotations
@@ -26,10 +25,12 @@ from zmtile.transform import Matrix, Transform, apply, fit, invert, scale_of
 
 __all__ = ["Field", "match_fields"]
 
-TRIANGLE_STARS = 50
-PAIR_STARS = 60
-SHORTEST_PAIR = 40.0
-MAP_TOLERANCE = 4.0
+VOTE_STARS = 50
+TRIANGLE_STARS = 25
+# Stars, tolerance (px) and shortest pair (px) of the quick search and of the deep one, for frames
+# that overlap little: few of their brightest stars are the same then.
+QUICK = (60, 4.0, 40.0)
+DEEP = (120, 2.5, 100.0)
 # Frames of one telescope differ by less: focus, refraction, temperature.
 NEAR_SCALE = 0.03
 VERIFY_STARS = 300
@@ -115,12 +116,13 @@ def _guesses(source: Field, target: Field, given: Sequence[Matrix], search: str)
         if voted is not None:
             yield voted
     if search in ("near", "full"):
-        yield from search_pairs(source, target, NEAR_SCALE)
+        yield from search_pairs(source, target, NEAR_SCALE, QUICK)
     if search == "full":
+        yield from search_pairs(source, target, NEAR_SCALE, DEEP)
         triangles = match_triangles(source, target)
         if triangles is not None:
             yield triangles
-        yield from search_pairs(source, target, math.log(SCALE_RANGE))
+        yield from search_pairs(source, target, math.log(SCALE_RANGE), QUICK)
 
 
 def pair_up(
@@ -213,7 +215,7 @@ def vote_shift(source: Field, target: Field, guess: Matrix) -> Matrix | None:
 
     All differences between the stars of the two lists fall into bins; the fullest 3×3 bins win.
     """
-    moved, there = apply(guess, source.xy[:TRIANGLE_STARS]), target.xy[:TRIANGLE_STARS]
+    moved, there = apply(guess, source.xy[:VOTE_STARS]), target.xy[:VOTE_STARS]
     shift = (there[None] - moved[:, None]).reshape(-1, 2)
     cell = np.floor(shift / VOTE_BIN).astype(np.int64)
     cell -= cell.min(axis=0)
@@ -256,21 +258,24 @@ def match_triangles(source: Field, target: Field) -> Matrix | None:
     return matrix if np.isfinite(matrix).all() and scale_of(matrix) > 0 else None
 
 
-def search_pairs(source: Field, target: Field, spread: float, keep: int = 5) -> Iterator[Matrix]:
+def search_pairs(
+    source: Field, target: Field, spread: float, depth: tuple[int, float, float], keep: int = 5
+) -> Iterator[Matrix]:
     """Try every pair of bright stars on every pair of the other frame; yield the best few.
 
-    The scale lies within exp(± `spread`).
+    The scale lies within exp(± `spread`); `depth` is `QUICK` or `DEEP`.
     """
-    here, there = source.xy[:PAIR_STARS], target.xy[:PAIR_STARS]
+    stars, tolerance, shortest = depth
+    here, there = source.xy[:stars], target.xy[:stars]
     first, second = np.triu_indices(len(there), 1)
     # Both directions: the two stars may have changed their order.
     first, second = np.concatenate([first, second]), np.concatenate([second, first])
     distance = np.hypot(*(there[second] - there[first]).T)
-    far = distance > SHORTEST_PAIR / SCALE_RANGE
+    far = distance > shortest / SCALE_RANGE
     first, second, length = first[far], second[far], np.log(distance[far])
     order = np.argsort(length, kind="stable")
     # A map at half the tolerance, with a star in every cell within reach of one.
-    step = MAP_TOLERANCE / 2
+    step = tolerance / 2
     origin = there.min(axis=0) - 4 * step
     cells = ((there - origin) / step).astype(np.int64)
     star_map = np.zeros(cells.max(axis=0) + 6, np.bool_)
@@ -283,7 +288,7 @@ def search_pairs(source: Field, target: Field, spread: float, keep: int = 5) -> 
         first[order],
         second[order],
         length[order],
-        SHORTEST_PAIR,
+        shortest,
         spread,
         star_map,
         *(float(v) for v in origin),

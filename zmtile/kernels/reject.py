@@ -28,7 +28,7 @@ METHODS = {"none": 0, "sigma": 1, "winsor": 2, "winsor-quantile": 3}
 _CLIP = np.float32(1.5)
 _GROW = np.float32(1.134)
 _SETTLED = np.float32(5e-4)
-_MAX_ROUNDS = 50
+_MAX_ROUNDS = np.float32(49.0)
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
@@ -39,7 +39,8 @@ _INF = np.float32(np.inf)
 COUNT, LOWER, UPPER, CENTRE, LOW, HIGH, SIGMA, TURN = (i * LANES for i in range(8))
 TOTAL, SQUARE, NLOW, NHIGH, SUM_W, SUM_W2 = (i * LANES for i in range(8, 14))
 SHIFT, CROSS, SPREAD, NOISE = (i * LANES for i in range(14, 18))
-_PLACES = 18
+NUMBER, DONE = (i * LANES for i in range(18, 20))
+_PLACES = 20
 
 # Sorted samples that wait their turn stay in the second-level cache.
 _QUEUE_BYTES = 192 * 1024
@@ -58,7 +59,7 @@ def _median(column: Any, lane: int, first: int, last: int) -> Any:
 
 @kernel
 def _spread(tile: Any, n: int, w: Any) -> None:
-    """Sums of the lanes' samples about CENTRE, clipped to [LOW, HIGH] → TOTAL, SQUARE.
+    """Sum the lanes' samples about CENTRE, clipped to [LOW, HIGH] → TOTAL, SQUARE.
 
     Rows that do not count hold the centre, so they add nothing. Differences from a median within a
     factor of two are exact in float32, and a sample further out dominates the sum anyway.
@@ -95,6 +96,33 @@ def _open_lane(tile: Any, n: int, w: Any, lane: int, first: int, last: int) -> N
     w[HIGH + lane] = _INF
     w[SIGMA + lane] = _INF
     w[TURN + lane] = _ZERO
+    w[NUMBER + lane] = np.float32(last - first)
+
+
+@kernel
+def _settle(winsor: bool, w: Any) -> None:
+    """Take the next sigma of every lane from its sums, and tell in DONE which have converged.
+
+    The first turn gives the plain SD, which settles nothing unless that is all that is wanted.
+    The copy is clipped again and again: its bounds only close.
+    """
+    for lane in range(LANES):
+        number = w[NUMBER + lane]
+        total = w[TOTAL + lane]
+        spread = (w[SQUARE + lane] - total * (total / number)) / (number - _ONE)
+        sigma = np.sqrt(spread if spread > _ZERO else _ZERO)
+        old = w[SIGMA + lane]
+        turn = w[TURN + lane]
+        sigma = _GROW * sigma if turn > _ZERO else sigma
+        done = _ONE if abs(sigma - old) <= _SETTLED * old else _ZERO
+        done = done if turn > _ZERO else _ZERO
+        done = _ONE if turn >= _MAX_ROUNDS else done
+        bound = _CLIP * sigma
+        w[LOW + lane] = -bound if -bound > w[LOW + lane] else w[LOW + lane]
+        w[HIGH + lane] = bound if bound < w[HIGH + lane] else w[HIGH + lane]
+        w[SIGMA + lane] = sigma
+        w[TURN + lane] = turn + _ONE
+        w[DONE + lane] = done if winsor else _ONE
 
 
 @kernel
@@ -126,11 +154,14 @@ def _reject_sigma(
     pixels = counts.size
     busy = 0
     for lane in range(LANES):
+        for i in range(n):
+            tile[i, lane] = _ZERO
         w[CENTRE + lane] = _ZERO
         w[LOW + lane] = -_INF
         w[HIGH + lane] = _INF
-        for i in range(n):
-            tile[i, lane] = _ZERO
+        w[SIGMA + lane] = _INF
+        w[TURN + lane] = _ZERO
+        w[NUMBER + lane] = _TWO
     while True:
         if waiting < pixels and busy < LANES:
             for lane in range(LANES):
@@ -149,27 +180,14 @@ def _reject_sigma(
         if busy == 0:
             break
         _spread(tile, n, w)
+        _settle(winsor, w)
         for lane in range(LANES):
             at = pixel[lane]
-            if at < 0:
+            if at < 0 or w[DONE + lane] == _ZERO:
                 continue
             count = last[at] - first[at]
-            sigma = _deviation(w[TOTAL + lane], w[SQUARE + lane], count)
-            if winsor:
-                old = w[SIGMA + lane]
-                if w[TURN + lane] > _ZERO:
-                    sigma *= _GROW
-                w[TURN + lane] += _ONE
-                w[SIGMA + lane] = sigma
-                # The first round is the plain SD; it settles nothing.
-                settled = w[TURN + lane] > _ONE and abs(sigma - old) <= _SETTLED * old
-                if not settled and w[TURN + lane] < _MAX_ROUNDS:
-                    # The copy is clipped again and again: its bounds only close.
-                    w[LOW + lane] = max(w[LOW + lane], -_CLIP * sigma)
-                    w[HIGH + lane] = min(w[HIGH + lane], _CLIP * sigma)
-                    continue
-            lower = w[CENTRE + lane] - klow * sigma
-            upper = w[CENTRE + lane] + khigh * sigma
+            lower = w[CENTRE + lane] - klow * w[SIGMA + lane]
+            upper = w[CENTRE + lane] + khigh * w[SIGMA + lane]
             a, b = first[at], last[at]
             while a < b and tile[a, lane] < lower:
                 a += 1
