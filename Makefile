@@ -43,7 +43,7 @@ bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minut
 	$(BIN)/python bench/quality/truth.py --frames 20 --frames 60
 	$(BIN)/python bench/quality/registration.py --pairs 2000
 
-docs: $(STAMP) ## make the pictures and tables of the docs again
+docs: $(STAMP) ## make the pictures of the docs again
 	$(BIN)/python docs/make_pictures.py
 
 clean: ## remove what the other targets made

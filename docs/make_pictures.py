@@ -153,7 +153,7 @@ def planes(tile: Tile, path: Path) -> None:
         (
             rejected,
             "REJLOW + REJHIGH: samples rejected",
-            "samples (4: or more)",
+            "samples, at most 4 shown",
             {"cmap": steps, "vmin": -0.5, "vmax": 4.5},
         ),
         (

@@ -30,7 +30,7 @@ def iterate(x, klow, khigh, sigma_of):
     while len(x) >= 3:
         centre, sigma = np.median(x), sigma_of(x)
         kept = x[(x >= centre - klow * sigma) & (x <= centre + khigh * sigma)]
-        if len(kept) == len(x):
+        if len(kept) in (0, len(x)):  # a kappa below 1 can refuse them all; then none goes
             break
         x = kept
     return x
@@ -55,7 +55,8 @@ def quantile_bounds(column, qlow, qhigh, klow=3.0, khigh=3.0):
 
 def winsor_quantile(column, qlow=0.05, qhigh=0.05, klow=3.0, khigh=3.0):
     low, high = quantile_bounds(column, qlow, qhigh, klow, khigh)
-    return np.array([x for x in finite(column) if low <= x <= high])
+    kept = np.array([x for x in finite(column) if low <= x <= high])
+    return kept if len(kept) else finite(column)
 
 
 def interpolate(image, x, y, weights_of, taps):

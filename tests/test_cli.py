@@ -72,6 +72,8 @@ def report(group):
         "noise": [40.0] * 3,
         "scale": [1.0, 1.1, 1.2],
         "offset": [1.0, -2.0, None],
+        "slope_x": [0.5, 0.0, None],
+        "slope_y": [0.5, 0.0, None],
         "footprint": 0.95,
     }
     left_out = frame | {"name": "light_bad.fits", "used": False, "reason": "its stars match no other frame"}

@@ -104,6 +104,20 @@ def test_a_trail_is_rejected_and_leaves_no_trace():
     assert abs(image.mean() - 1000) < 4 * 10 / np.sqrt(clean.size)
 
 
+@pytest.mark.parametrize("method", ["winsor", "sigma", "winsor-quantile"])
+def test_a_tiny_kappa_never_rejects_all(method):
+    stack = columns(400, 13, frames=(4, 4))
+    image, coverage, rejlow, rejhigh = clip(stack, kappa=(0.3, 0.3), method=method)
+    reference = {"winsor": oracle.winsor, "sigma": oracle.sigma}
+    np.testing.assert_array_equal(np.isnan(image), coverage == 0)
+    for i in range(stack.shape[1]):
+        if method == "winsor-quantile":
+            kept = oracle.winsor_quantile(stack[:, i], klow=0.3, khigh=0.3)
+        else:
+            kept = reference[method](stack[:, i], 0.3, 0.3)
+        assert coverage[i] - rejlow[i] - rejhigh[i] == len(kept)
+
+
 def test_median_combine_is_the_median_of_the_survivors():
     stack = columns(300, 11, frames=(12, 12))
     image, *_ = clip(stack, combine="median")

@@ -8,6 +8,7 @@ from starlists import common, corner_error, field, pair, turn
 
 from zmtile.starmatch import (
     NEAR_SCALE,
+    QUICK,
     match_fields,
     match_triangles,
     refine,

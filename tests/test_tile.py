@@ -29,7 +29,9 @@ def record(name="light_001.fits", channels=3, **more) -> FrameRecord:
         "nstars": 312, "nmatch": 288,
         "rms": 0.0712345678901, "matrix": np.array([[1.0, -1e-5, 3.25], [1e-5, 1.0, -7.125]]), "fwhm": 2.7,
         "noise": (11.1, 8.2, 12.3)[:channels], "scale": (1.0, 0.99, 1.01)[:channels],
-        "offset": (0.1, -3.0, 4.4)[:channels], "weight": (0.3, 0.31, 0.29)[:channels],
+        "offset": (0.1, -3.0, 4.4)[:channels],
+        "slope_x": (1.5, 0.0, -2.0)[:channels], "slope_y": (0.25, 7.0, 1e-3)[:channels],
+        "weight": (0.3, 0.31, 0.29)[:channels],
         "nrejlow": 3, "nrejhigh": 5_000_000_000, "footprint": 0.875,
     }  # fmt: skip
     return FrameRecord(**(values | more))
@@ -39,7 +41,8 @@ def lost(name="cloud é%41.fits", channels=3) -> FrameRecord:
     none = (math.nan,) * channels
     return record(
         name, used=False, reason="no match: 3 of 12 stars", date=None, exposure=math.nan, rms=math.nan,
-        matrix=np.full((2, 3), np.nan), noise=none, scale=none, offset=none, weight=none,
+        matrix=np.full((2, 3), np.nan), noise=none, scale=none, offset=none,
+        slope_x=none, slope_y=none, weight=none,
     )  # fmt: skip
 
 

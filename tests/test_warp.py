@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmtile.kernels.demosaic import demosaic, pattern_codes
-from zmtile.kernels.warp import COPY, STEPS, kernel_table, warp_block
+from zmtile.kernels.warp import COPY, PAD, STEPS, kernel_table, warp_block
 from zmtile.options import KERNELS
 from zmtile.transform import invert
 
@@ -25,17 +25,16 @@ def warp(image, matrix, kernel, shape=None, clamp=False, scale=1.0, surface=(0,)
     """Warp (rows, cols) by the matrix tile pixel → frame pixel."""
     out = np.empty((1, *(shape or image.shape)), np.float32)
     warp_block(
-        image[None].astype(np.float32),
+        image[:, :, None].astype(np.float32),
         0,
         0,
         np.asarray(matrix, np.float64),
         *block,
-        kernel_table(kernel),
+        kernel,
         clamp,
         np.array([scale], np.float32),
         np.array([surface], np.float64),
-        10.0,
-        20.0,
+        (10.0, 20.0),
         50.0,
         out,
     )
@@ -66,6 +65,20 @@ def test_samples_are_those_of_the_oracle(kernel, degrees):
                 assert np.isnan(ours[i, j])
             else:
                 assert ours[i, j] == pytest.approx(expected, rel=2e-5, abs=0.05)
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS, COPY])
+def test_colours_are_warped_like_grey(kernel):
+    colours = np.stack([picture(seed=s) for s in range(3)])
+    colours[1, 20, 20] = np.nan
+    matrix = turn(0, (4, -3)) if kernel == COPY else turn(27, (9.3, -4.1))
+    patch = np.full((40, 50, PAD), np.nan, np.float32)
+    patch[..., :3] = np.moveaxis(colours, 0, -1)
+    out = np.empty((3, 40, 50), np.float32)
+    scale, surface = np.ones(3, np.float32), np.zeros((3, 6))
+    warp_block(patch, 0, 0, matrix, 0, 0, kernel, True, scale, surface, (0.0, 0.0), 1.0, out)
+    for c in range(3):
+        np.testing.assert_array_equal(out[c], warp(colours[c], matrix, kernel, clamp=True))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -68,7 +68,6 @@ POINTING = (
 SHARED = tuple(
     Keyword(name, f"{meaning} (same in all frames used)")
     for name, meaning in (
-        ("IMAGETYP", "type of image"),
         ("INSTRUME", "camera"),
         ("TELESCOP", "telescope"),
         ("FILTER", "filter"),

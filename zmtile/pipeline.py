@@ -342,7 +342,7 @@ def _records(
     photometry: dict[int, Photometry],
     unreadable: Sequence[tuple[str, str]],
 ) -> tuple[FrameRecord, ...]:
-    """Write down what is known of every input, in the order of their names."""
+    """Write down what is known of every input: in the order of their names, unreadable ones last."""
     channels = frames[0].channels
     unknown = (math.nan,) * channels
     records = []
@@ -363,7 +363,9 @@ def _records(
                 fwhm=stat.fwhm,
                 noise=tuple(float(v) for v in stat.noise),
                 scale=tuple(float(v) for v in light.scale) if light else unknown,
-                offset=tuple(float(v) for v in light.surface[:, 0]) if light else unknown,
+                offset=_term(light, 0) if light else unknown,
+                slope_x=_term(light, 1) if light else unknown,
+                slope_y=_term(light, 2) if light else unknown,
                 weight=tuple(float(v) for v in light.weight) if light else unknown,
                 nrejlow=0,
                 nrejhigh=0,
@@ -386,6 +388,8 @@ def _records(
             noise=unknown,
             scale=unknown,
             offset=unknown,
+            slope_x=unknown,
+            slope_y=unknown,
             weight=unknown,
             nrejlow=0,
             nrejhigh=0,
@@ -394,6 +398,12 @@ def _records(
         for name, reason in unreadable
     ]
     return tuple(records)
+
+
+def _term(light: Photometry, index: int) -> tuple[float, ...]:
+    """Return one coefficient of the sky surface for each channel; a constant has no slope."""
+    channels, terms = light.surface.shape
+    return tuple(float(v) for v in light.surface[:, index]) if index < terms else (0.0,) * channels
 
 
 def _tallied(plan: Plan, planes: Planes) -> tuple[FrameRecord, ...]:

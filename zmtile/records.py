@@ -42,8 +42,10 @@ class FrameRecord:
         Frame pixel → reference pixel; NaN when not registered.
     fwhm : float
         Of its stars, px.
-    noise, scale, offset, weight : tuple of float
-        For each channel: noise (ADU), factor to the reference, sky added (ADU), weight.
+    noise, scale, offset, slope_x, slope_y, weight : tuple of float
+        For each channel: noise (ADU); factor to the reference; sky added at the middle of the
+        reference frame, and its change from there over half the longer side of that frame (ADU);
+        weight.
     nrejlow, nrejhigh : int
         Samples rejected below and above, all channels together.
     footprint : float
@@ -64,6 +66,8 @@ class FrameRecord:
     noise: tuple[float, ...]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
+    slope_x: tuple[float, ...]
+    slope_y: tuple[float, ...]
     weight: tuple[float, ...]
     nrejlow: int
     nrejhigh: int
@@ -105,6 +109,8 @@ COLUMNS = (
     Column("NOISE", "noise", "channels", "adu", "of the sky, before resampling"),
     Column("SCALE", "scale", "channels", "", "factor to the reference"),
     Column("OFFSET", "offset", "channels", "adu", "sky added after scaling"),
+    Column("SLOPEX", "slope_x", "channels", "adu", "its change over half a frame in x"),
+    Column("SLOPEY", "slope_y", "channels", "adu", "its change over half a frame in y"),
     Column("WEIGHT", "weight", "channels", "", "weight in the mean"),
     Column("NREJLOW", "nrejlow", "K", "", "samples rejected below"),
     Column("NREJHIGH", "nrejhigh", "K", "", "samples rejected above"),

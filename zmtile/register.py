@@ -37,6 +37,9 @@ log = logging.getLogger("zmtile")
 
 # A frame is offered to this many solved neighbours (nearest in the natural order) in each round.
 NEIGHBOURS = 6
+# Stars that prove a scale by themselves; how far a frame with fewer may be from a proven one (log).
+MANY_STARS = 12
+SCALE_TOLERANCE = 0.05
 # A WCS-only transform that leaves more than this is no transform of the chosen model.
 MAX_WCS_RMS = 1.0
 
@@ -254,11 +257,28 @@ def _solve(
                 transforms[k], solved[k] = transform, transform.matrix
         if known is None:
             progress.step()
+    for k in _odd_scales(transforms):
+        log.debug("%s: its few matched stars give a scale unlike the group's", frames[k].name)
+        transforms[k] = None
+        del solved[k]
     hops = _hop(fields, reference, order, solved, options.transform)
     transforms = [transforms[k] if k not in hops else None for k in range(count)]
     for k, transform in _together(fields, solved, hops, reference, options.transform).items():
         transforms[k] = transform
     return transforms
+
+
+def _odd_scales(transforms: Sequence[Transform | None]) -> list[int]:
+    """Return the frames that match with few stars, and at a scale that no well matched frame has.
+
+    Many stars prove any scale; for a few, a scale of its own is one coincidence too many.
+    """
+    proven = [1.0] + [scale_of(t.matrix) for t in transforms if t is not None and t.nmatch >= MANY_STARS]
+    return [
+        k
+        for k, t in enumerate(transforms)
+        if t is not None and min(abs(math.log(scale_of(t.matrix) / s)) for s in proven) > SCALE_TOLERANCE
+    ]
 
 
 def _known_guesses(known: Sequence[Transform | None], reference: int) -> dict[int, Matrix]:

@@ -23,7 +23,7 @@ from zmtile.frame import Frame, Pixels
 from zmtile.kernels.demosaic import demosaic, pattern_codes
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
-from zmtile.kernels.warp import COPY, STEPS, kernel_table, warp_block
+from zmtile.kernels.warp import COPY, PAD, STEPS, kernel_table, warp_block
 from zmtile.match import Photometry
 from zmtile.memory import MIN_BLOCK_PIXELS, PageGuard, Shelf, memory_limit, open_file_limit, plane_bytes
 from zmtile.options import Options, Resources
@@ -80,7 +80,7 @@ class _Source:
 
     frame: Frame
     inverse: Matrix  # tile pixel → frame pixel
-    table: NDArray[np.float32]
+    kernel: str
     scale: NDArray[np.float32]
     surface: NDArray[np.float64]
     codes: NDArray[np.uint8]
@@ -88,7 +88,7 @@ class _Source:
     @property
     def reach(self) -> int:
         """Pixels that the kernel, and the demosaic under it, look to either side."""
-        return int(self.table.shape[1]) // 2 + 2
+        return int(kernel_table(self.kernel).shape[1]) // 2 + 2
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _source(
     return _Source(
         frame,
         inverse,
-        kernel_table(COPY if whole else options.kernel),
+        COPY if whole else options.kernel,
         (photometry.scale / scale_of(matrix) ** 2).astype(np.float32),
         surface,
         pattern_codes(frame.cfa) if frame.cfa else np.zeros((2, 2), np.uint8),
@@ -245,11 +245,16 @@ def _warp(
 ) -> None:
     """Fill one frame's samples of a block."""
     row, col, rows, cols = _bounds(source, block)
-    patch = pixels.patch(row, col, rows, cols)
-    if source.frame.cfa:
-        mosaic = patch[0]
-        patch = np.empty((3, rows, cols), np.float32)
-        demosaic(mosaic, source.codes, row, col, patch)
+    stored = pixels.patch(row, col, rows, cols)
+    if source.frame.channels == 1:
+        patch = stored.reshape(rows, cols, 1)
+    else:
+        patch = np.empty((rows, cols, PAD), np.float32)
+        planes = np.moveaxis(patch, -1, 0)
+        if source.frame.cfa:
+            demosaic(stored[0], source.codes, row, col, planes)
+        else:
+            planes[:3] = stored
     warp_block(
         patch,
         row,
@@ -257,11 +262,11 @@ def _warp(
         source.inverse,
         block.top,
         block.left,
-        source.table,
-        options.clamp and source.table.shape[1] > 2,
+        source.kernel,
+        options.clamp,
         source.scale,
         source.surface,
-        *middle,
+        middle,
         half,
         out,
     )

@@ -26,7 +26,7 @@ from zmtile.transform import Matrix, Transform, apply, fit, invert, scale_of
 __all__ = ["Field", "match_fields"]
 
 VOTE_STARS = 50
-TRIANGLE_STARS = 25
+TRIANGLE_STARS = 50
 # Stars, tolerance (px) and shortest pair (px) of the quick search and of the deep one, for frames
 # that overlap little: few of their brightest stars are the same then.
 QUICK = (60, 4.0, 40.0)

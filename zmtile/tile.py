@@ -205,7 +205,7 @@ def read_tile(path: str | os.PathLike[str]) -> Tile:
 
 def _check_kind(path: str | os.PathLike[str], hdus: Any) -> None:
     if str(hdus[0].header.get("PROGRAM", "")).strip() != "zmtile":
-        raise UsageError(f"{path}: not a tile of zmtile", "Give a file that zmtile stack wrote.")
+        raise UsageError(f"{path}: not a tile of zmtile", "Give a file that `zmtile build` wrote.")
     wanted = ("COVERAGE", "UNCERT", "REJLOW", "REJHIGH", "FRAMES")
     if missing := [name for name in wanted if name not in hdus]:
         raise UsageError(f"{path}: the tile is damaged (it has no {', '.join(missing)})", _MENDED)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import make_group
 
 from zmtile import Options, build_tile
+from zmtile.options import NORMALIZATIONS
 from zmtile.tile import Tile
 from zmtile.transform import apply, compose, corners, invert
 
@@ -107,15 +108,18 @@ def fluxes(tile: Tile, truth: make_group.Truth, spec: make_group.GroupSpec, home
 @click.option("--rows", type=int, default=1080, show_default=True)
 @click.option("--cols", type=int, default=1920, show_default=True)
 @click.option("--stars", type=int, default=800, show_default=True)
+@click.option("--normalize", type=click.Choice(NORMALIZATIONS), default="surface", show_default=True)
 @click.option("--save", type=click.Path(path_type=Path), help="Keep the tile as this file.")
-def main(counts: tuple[int, ...], seed: int, rows: int, cols: int, stars: int, save: Path | None) -> None:
+def main(
+    counts: tuple[int, ...], seed: int, rows: int, cols: int, stars: int, normalize: str, save: Path | None
+) -> None:
     """Print the accuracy table of simulated groups."""
     for count in counts:
         spec = make_group.GroupSpec(frames=count, rows=rows, cols=cols, stars=stars, seed=seed)
         with tempfile.TemporaryDirectory() as folder:
             paths = make_group.write_group(spec, Path(folder))
             truth = make_group.truth_of(spec)
-            tile = build_tile(paths, Options(reference=paths[0].name))
+            tile = build_tile(paths, Options(reference=paths[0].name, normalize=normalize))
         if save:
             tile.write(save, overwrite=True)
         errors = corner_errors(tile, truth, spec, 0)

@@ -193,6 +193,8 @@ def _reject_sigma(
                 a += 1
             while b > a and tile[b - 1, lane] > upper:
                 b -= 1
+            if a == b:  # a kappa below 1 can refuse them all; then none goes
+                a, b = first[at], last[at]
             again = b - a < count and b - a >= 3
             first[at] = a
             last[at] = b
@@ -365,12 +367,15 @@ def stack_block(
                 w[CENTRE + lane] = _ZERO
                 if counts[at] >= 3 and method == 3:
                     lower, upper = _bounds_quantile(queue[g], lane, counts[at], qlow, qhigh, klow, khigh)
-                    w[LOWER + lane] = lower
-                    w[UPPER + lane] = upper
                     while first[at] < last[at] and queue[g, first[at], lane] < lower:
                         first[at] += 1
                     while last[at] > first[at] and queue[g, last[at] - 1, lane] > upper:
                         last[at] -= 1
+                    if first[at] == last[at] and not clamp:  # all refused: then none goes
+                        first[at], last[at] = 0, counts[at]
+                        lower, upper = -_INF, _INF
+                    w[LOWER + lane] = lower
+                    w[UPPER + lane] = upper
                 elif counts[at] > 0:  # a sample survives by its value
                     w[LOWER + lane] = queue[g, first[at], lane]
                     w[UPPER + lane] = queue[g, last[at] - 1, lane]
