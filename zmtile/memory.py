@@ -105,15 +105,18 @@ class PageGuard:
     def __init__(self, shelf: Shelf, allowance: int) -> None:
         self._shelf, self._allowance = shelf, allowance
         self._page = os.sysconf("SC_PAGESIZE")
+        self._before = self._mapped()  # the interpreter's libraries
+
+    def _mapped(self) -> int:
+        try:
+            with open("/proc/self/statm", "rb") as file:
+                return int(file.read().split()[2]) * self._page
+        except OSError:  # no procfs: the system alone decides, as it may at any time
+            return 0
 
     def check(self) -> None:
         """Hand pages back when there are too many."""
-        try:
-            with open("/proc/self/statm", "rb") as file:
-                mapped = int(file.read().split()[2]) * self._page
-        except OSError:  # no procfs: the system alone decides, as it may at any time
-            return
-        if mapped > self._allowance:
+        if self._mapped() - self._before > self._allowance:
             self._shelf.release()
 
 
