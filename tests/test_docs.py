@@ -58,7 +58,8 @@ def test_every_column_of_frames_has_a_row_in_the_order_of_the_table():
 
 def test_every_option_has_a_row_with_its_choices_and_default():
     documented = rows(section(page("docs/cli.md"), "Options"))
-    options = {p.opts[0]: p for p in build.get_params(click.Context(build)) if isinstance(p, click.Option)}
+    parameters = build.get_params(click.Context(build, help_option_names=["-h", "--help"]))
+    options = {max(p.opts, key=len): p for p in parameters if isinstance(p, click.Option)}
     assert set(documented) == set(options)
     for name, option in options.items():
         for alias in (*option.opts, *option.secondary_opts):

@@ -8,7 +8,7 @@ import pytest
 
 from zmtile import Options
 from zmtile.frame import read_frame
-from zmtile.match import _log_ratio, _solve_blocks, match, surface_terms
+from zmtile.match import _log_ratio, _pairs, _solve_blocks, match, surface_terms
 from zmtile.measure import measure
 from zmtile.progress import NullProgress
 
@@ -102,6 +102,43 @@ def test_a_frame_that_misses_the_reference_is_matched_through_its_neighbours(tmp
     lights = match(frames, [measure(f) for f in frames], list(truth.matrices), 0, Options(), NullProgress())
     for k, light in enumerate(lights):
         np.testing.assert_allclose(light.scale * truth.transparency[k], 1.0, atol=0.05)
+
+
+@pytest.mark.parametrize("overlap", [0.25, 0.12])
+def test_a_narrow_overlap_invents_no_gradient(tmp_path, overlap):
+    spec = dataclasses.replace(
+        SPEC,
+        frames=3,
+        cols=960,
+        chain=overlap,
+        rotation=0.5,
+        gradient=0.0,
+        nebula=False,
+        transparency=(1.0, 1.0),
+    )
+    frames = [read_frame(p) for p in make_group.write_group(spec, tmp_path)]
+    truth = make_group.truth_of(spec)
+    lights = match(frames, [measure(f) for f in frames], list(truth.matrices), 0, Options(), NullProgress())
+    for light in lights:
+        assert np.abs(light.surface[:, 1:]).max(initial=0) < 0.6 * 45
+
+
+def test_panels_are_joined(group):
+    frames = group[0]
+    shift = [np.array([[1.0, 0, 480 * (k // 10) + k % 10], [0, 1, k % 10]]) for k in range(30)]
+    pairs = _pairs([frames[0]] * 30, shift, 0)
+    joined = {0}
+    for _ in range(30):
+        joined |= {q for p in pairs for q in (p.a, p.b) if {p.a, p.b} & joined}
+    assert joined == set(range(30))
+
+
+def test_a_channel_without_noise_weighs_alike(group):
+    frames, stats, truth = group
+    silent = [dataclasses.replace(s, noise=s.noise * [1, 1, 0]) for s in stats]
+    lights = match(frames, silent, list(truth.matrices), 0, Options(), NullProgress())
+    np.testing.assert_array_equal([light.weight[2] for light in lights], 1.0)
+    assert all(np.isfinite(light.weight).all() for light in lights)
 
 
 def test_saturated_and_variable_stars_do_not_count():

@@ -108,6 +108,16 @@ def test_clipped_mean_sees_through_stars_and_steps():
     assert kept < 3850
 
 
+def test_noise_below_the_cameras_step_is_not_zero(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "coarse.fits"
+    fits.writeto(path, np.round(rng.normal(100.29, 0.4, (256, 256))).astype(np.int16))
+    stats = measure(read_frame(path))
+    assert stats.noise[0] == pytest.approx(np.hypot(0.4, 12**-0.5), rel=0.25)
+    assert np.nanmedian(stats.sky.level) == pytest.approx(100.29, abs=0.05)
+    assert np.nanmin(stats.sky.error) > 0
+
+
 def test_sky_mesh_measures_each_colour_alone():
     codes = pattern_codes("RGGB")
     y, x = np.mgrid[:64, :64]

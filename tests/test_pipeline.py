@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from zmtile import Options, Resources, TooFewFrames, UsageError, build_tile
+from zmtile import FrameError, Options, Resources, TooFewFrames, UsageError, build_tile, stack
+from zmtile.canvas import Canvas
 from zmtile.pipeline import plan_tile
 from zmtile.transform import apply, compose, corners, invert
 
@@ -67,6 +68,23 @@ def test_coverage_is_that_of_the_true_transforms(tile, truth):
 def test_threads_and_memory_change_no_bit(lights, tile, threads, limit):
     again = build_tile(lights, Options(reference=lights[0].name), Resources(threads, limit))
     assert same_pixels(tile, again)
+
+
+@pytest.mark.parametrize(("cols", "pixels"), [(37, 1024), (480, 1024), (64, 5000), (33, 16384)])
+def test_the_shape_of_blocks_changes_no_bit(lights, tile, monkeypatch, cols, pixels):
+    monkeypatch.setattr(stack, "BLOCK_COLS", cols)
+    monkeypatch.setattr(stack, "MAX_BLOCK_PIXELS", pixels)
+    blocks = list(stack._blocks(Canvas(SPEC.rows, SPEC.cols), len(lights), 3, 2**30))
+    assert max(b.cols for b in blocks) == cols
+    again = build_tile(lights, Options(reference=lights[0].name))
+    assert same_pixels(tile, again)
+    assert tile.frames[3].nrejhigh == again.frames[3].nrejhigh
+
+
+def test_a_frame_without_data_is_refused(tmp_path):
+    fits.writeto(tmp_path / "nothing.fits", np.full((64, 64), np.nan, np.float32))
+    with pytest.raises(FrameError, match=r"nothing\.fits: it has no data"):
+        build_tile([tmp_path])
 
 
 def test_the_order_of_arguments_changes_no_byte(lights, tmp_path):

@@ -206,6 +206,25 @@ def test_few_and_equal_samples(method):
     assert not rejhigh.any()
 
 
+def test_rewinsorized_median_is_that_of_the_clamped_samples():
+    stack = np.array([1000, 1001, 1003, 1004], np.float32)[:, None]
+    image, *_ = clip(stack, method="winsor-quantile", rewinsorize=True, combine="median", kappa=(0.1, 0.1))
+    low, high = oracle.quantile_bounds(stack[:, 0], 0.05, 0.05, 0.1, 0.1)
+    assert image[0] == pytest.approx(np.median(np.clip(stack[:, 0], low, high)), rel=1e-6)
+
+
+def test_masked_and_absurd_values_are_no_data():
+    stack = np.ma.masked_array([[1.0, 3e19], [5.0, 2.0], [900.0, 2.0]], mask=[[0, 0], [0, 0], [1, 0]])
+    image, coverage, *_ = clip_masked(stack)
+    np.testing.assert_array_equal(image, [3, 2])
+    np.testing.assert_array_equal(coverage, [2, 2])
+
+
+def clip_masked(stack):
+    result = winsorized_sigma_clip(stack[:, None, :])
+    return result.image[0], result.coverage[0]
+
+
 def test_infinities_are_no_data():
     image, coverage, *_ = clip([[np.inf, 1.0], [3.0, -np.inf], [3.0, 1.0]])
     np.testing.assert_array_equal(image, [3, 1])

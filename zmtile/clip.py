@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.errors import UsageError
+from zmtile.frame import LARGEST
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import METHODS, stack_block
 from zmtile.options import Options, Resources
@@ -61,7 +62,7 @@ def winsorized_sigma_clip(
     Parameters
     ----------
     stack : (N, H, W) or (N, H, W, C) array
-        Aligned samples; NaN and infinities are no data. Worked on in float32.
+        Aligned samples; NaN, masked values and those beyond 1e18 are no data. Worked on in float32.
     kappa : (float, float)
         Bounds below and above the median, in sigma.
     weights : (N,) array, optional
@@ -97,6 +98,8 @@ def winsorized_sigma_clip(
     options = Options(
         kappa=kappa, reject=method, winsor_limits=winsor_limits, rewinsorize=rewinsorize, combine=combine
     )
+    if isinstance(stack, np.ma.MaskedArray):
+        stack = np.where(np.ma.getmaskarray(stack), np.nan, np.ma.getdata(stack))
     stack = np.asarray(stack)
     if stack.ndim < 2 or not 1 <= stack.shape[0] <= MAX_FRAMES:
         raise UsageError(
@@ -114,7 +117,7 @@ def winsorized_sigma_clip(
         part = np.s_[start : start + size]
         samples = np.ascontiguousarray(flat[:, part], np.float32)
         if not np.issubdtype(stack.dtype, np.integer):
-            samples = np.where(np.isfinite(samples), samples, np.float32(np.nan))
+            samples = np.where(np.abs(samples) < LARGEST, samples, np.float32(np.nan))
         stack_block(
             samples,
             weight,

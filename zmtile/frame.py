@@ -25,6 +25,9 @@ from zmtile.errors import FrameError
 
 __all__ = ["CFA_PATTERNS", "Frame", "Pixels", "open_pixels", "read_frame"]
 
+# Values from here on are no data, and exposures (s) beyond this are not known.
+LARGEST = 1e18
+LONGEST = 1e7
 CFA_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 # Stored numbers by BITPIX.
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
@@ -247,6 +250,7 @@ def _facts(
     cfa = _cfa(path, header, rows) if layout == "mono" else ""
     bitpix = int(header["BITPIX"])
     blank = get(header, "BLANK") if bitpix > 0 else None
+    exposure = _number(header, "EXPTIME", "EXPOSURE", "TOTALEXP")
     return Frame(
         path=path,
         name=name,
@@ -261,7 +265,7 @@ def _facts(
         bzero=_number(header, "BZERO", default=0.0),
         bscale=_number(header, "BSCALE", default=1.0),
         blank=int(blank) if isinstance(blank, (int, float)) else None,
-        exposure=_number(header, "EXPTIME", "EXPOSURE", "TOTALEXP"),
+        exposure=exposure if 0.0 <= exposure <= LONGEST else math.nan,
         date=_date(header),
     )
 
@@ -308,6 +312,8 @@ def _date(header: fits.Header) -> datetime | None:
     try:
         when = datetime.fromisoformat(f"{day}T{clock.replace(':60', ':59')}" if clock else day)
     except ValueError:
+        return None
+    if not 1850 <= when.year <= 2200:  # a clock that was never set
         return None
     when += timedelta(seconds=int(leap))
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
@@ -369,9 +375,10 @@ class Pixels:
                     inside += np.float32(frame.bzero)
             else:  # uint32 is stored as int32 - 2^31: float32 would round before BZERO is added
                 np.copyto(inside, raw.astype(np.float64) * frame.bscale + frame.bzero, casting="unsafe")
-        if frame.bitpix < 0:
-            inside[~np.isfinite(inside)] = np.nan
-        elif frame.blank is not None:
+            if frame.bitpix < 0 or frame.bscale != 1.0:
+                # No camera counts so far; squares of such values would overflow in the rejection.
+                inside[~(np.abs(inside) < LARGEST)] = np.nan
+        if frame.bitpix > 0 and frame.blank is not None:
             inside[raw == frame.blank] = np.nan
         return out
 

@@ -30,6 +30,11 @@ log = logging.getLogger("zmtile")
 PARTNERS = 8
 MIN_COMMON_STARS = 3
 MIN_COMMON_CELLS = 6
+# A cell's sky is not known better than this, in sigma of a pixel.
+CELL_FLOOR = 0.1
+# Expected slope of a frame's sky against the others, in sigma of a pixel over half a frame. It
+# counts only where a narrow overlap says next to nothing of the slope.
+SLOPE_PRIOR = 0.5
 # No star's flux is trusted better than this from frame to frame (pixel response, PSF).
 FLUX_FLOOR = 0.01
 
@@ -131,7 +136,7 @@ def match(
     if options.weight == "noise":
         usable = np.isfinite(noise) & (noise > 0)
         # A frame without noise (a constant, a simulation) weighs as the typical one.
-        floor = np.nanmedian(np.where(usable, noise, np.nan), axis=0) if usable.any() else np.ones(channels)
+        floor = [np.median(noise[ok, c]) if ok.any() else 1.0 for c, ok in enumerate(usable.T)]
         weight = np.where(usable, noise, floor) ** -2.0
         weight /= weight.max(axis=0)
     progress.step()
@@ -155,6 +160,16 @@ def _pairs(frames: Sequence[Frame], matrices: Sequence[Matrix], reference: int) 
         near = [j for j in np.lexsort((np.arange(len(frames)), away)) if touching[j] and j != k]
         chosen = near[:PARTNERS] + ([reference] if touching[reference] and k != reference else [])
         found |= {(min(k, int(j)), max(k, int(j))) for j in chosen}
+    # Panels whose frames are each other's nearest are joined by the closest frames that touch.
+    family = np.arange(len(frames))
+    for a, b in found:
+        family[family == family[b]] = family[a]
+    touching = ((low[:, None] <= high[None]) & (high[:, None] >= low[None])).all(axis=2)
+    distance = np.hypot(*(middle[:, None] - middle[None]).transpose(2, 0, 1))
+    for a, b in sorted(np.argwhere(np.triu(touching, 1)).tolist(), key=lambda p: (distance[p[0], p[1]], p)):
+        if family[a] != family[b]:
+            found.add((a, b))
+            family[family == family[b]] = family[a]
     return [_Pair(a, b) for a, b in sorted(found)]
 
 
@@ -188,17 +203,22 @@ def _scales(
                 normal[c][[a, b], [b, a]] -= weight
                 right[c, a] -= weight * ratio[0]
                 right[c, b] += weight * ratio[0]
-    scale = np.ones((count, channels))
+    logs, known = np.zeros((count, channels)), np.zeros((count, channels), bool)
     for c in range(channels):
-        logs, tied = _solve_blocks(normal[c], right[c], 1, reference)
-        scale[:, c] = np.exp(logs[:, 0])
-        for k in np.flatnonzero(~tied).tolist():
+        solution, known[:, c] = _solve_blocks(normal[c], right[c], 1, reference)
+        logs[:, c] = solution[:, 0]
+    for k, tied in enumerate(known):
+        if not tied.all():
+            # A factor of 1 beside two others would colour the stars.
+            logs[k, ~tied] = logs[k, tied].mean() if tied.any() else 0.0
             log.warning(
-                "%s: too few common stars to measure its flux scale in channel %d; 1 is used",
+                "%s: too few common stars to measure its flux scale in %d of %d channels; %s",
                 frames[k].name,
-                c,
+                (~tied).sum(),
+                channels,
+                "the others' is used" if tied.any() else "1 is used",
             )
-    return scale
+    return np.exp(logs)
 
 
 def _flux_error(stats: FrameStats, channel: int) -> float:
@@ -251,6 +271,7 @@ def _surfaces(
     rows, cols = frames[reference].rows, frames[reference].cols
     terms = (degree + 1) * (degree + 2) // 2
     surface = np.zeros((count, channels, terms))
+    level = np.nan_to_num(np.array([s.noise for s in stats]) * factor)
     common = []
     for pair in pairs:
         xy, sky_a, sky_b, variance = _common_sky(stats, matrices, pair, factor)
@@ -275,6 +296,9 @@ def _surfaces(
                 normal[at_b, at_a] -= block
                 right[at_a] += pull
                 right[at_b] -= pull
+            for k in range(count):
+                slopes = np.arange(k * terms + 1, (k + 1) * terms)
+                normal[slopes, slopes] += (SLOPE_PRIOR * max(level[k, c], 1e-6)) ** -2.0
             solution, tied = _solve_blocks(normal, right, terms, reference)
             surface[:, c] = solution
             for (pair, basis, d, _), weight in zip(common, weights, strict=True):
@@ -336,6 +360,9 @@ def _common_sky(
     error_a = mesh.error.reshape(mesh.error.shape[0], -1).T.astype(np.float64)
     sky_a, sky_b = level_a * factor[pair.a], level_b * factor[pair.b]
     variance = (error_a * factor[pair.a]) ** 2 + (error_b * factor[pair.b]) ** 2
+    # Faint stars, not noise, limit a cell.
+    variance += (CELL_FLOOR * stats[pair.a].noise * factor[pair.a]) ** 2
+    variance += (CELL_FLOOR * stats[pair.b].noise * factor[pair.b]) ** 2
     # A frame without noise has meshes without error; any equal weight will do.
     variance = np.where(variance > 0, variance, np.where(variance == 0, 1e-12, np.nan))
     good = np.isfinite(sky_a).all(axis=1) & np.isfinite(sky_b).all(axis=1) & np.isfinite(variance).all(axis=1)

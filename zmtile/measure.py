@@ -186,6 +186,8 @@ def _noise(planes: NDArray[np.float32], codes: NDArray[np.uint8], channel: int, 
     if not steps.size:
         return math.nan
     sigma = 1.4826 * float(np.median(np.abs(steps)))
+    if sigma == 0.0:  # most neighbours are equal: the noise is below the camera's step
+        sigma = float(np.std(steps.astype(np.float64)))
     for _ in range(2):  # beyond the median: camera values come in steps too coarse for it
         inside = steps[np.abs(steps) <= 3.0 * sigma]
         sigma = float(np.sqrt(np.mean(inside.astype(np.float64) ** 2))) / 0.98658 if inside.size else 0.0
@@ -243,7 +245,10 @@ def _detect(
     try:
         found = sep.extract(light, DETECT_SIGMA, err=background.globalrms, mask=bad, minarea=MIN_AREA)
     except Exception:  # sep's buffers are finite: retry on the bright part of a very crowded frame
-        found = sep.extract(light, 8 * DETECT_SIGMA, err=background.globalrms, mask=bad, minarea=MIN_AREA)
+        try:
+            found = sep.extract(light, 8 * DETECT_SIGMA, err=background.globalrms, mask=bad, minarea=MIN_AREA)
+        except Exception:  # no field of stars: left out for want of them
+            return nothing
     # Cut by the edge of the image or of the data, trails, and what is no number.
     found = found[(found["flag"] & (sep.OBJ_TRUNC | sep.OBJ_SINGU)) == 0]
     found = found[(found["b"] > 0.33 * found["a"]) & (found["flux"] > 0)]

@@ -6,7 +6,6 @@ import contextlib
 import os
 import resource
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from zmtile.canvas import Canvas
@@ -68,11 +67,11 @@ def memory_limit(frames: Sequence[Frame], canvas: Canvas, resources: Resources) 
 
 
 class Shelf:
-    """Open frames, the least recently used ones closed when a limit is reached."""
+    """Frames that stay open: as many as the limits on files and unpacked bytes allow."""
 
     def __init__(self, mapped: int, unpacked_bytes: int) -> None:
         self._mapped, self._bytes = mapped, unpacked_bytes
-        self._open: OrderedDict[int, Pixels] = OrderedDict()
+        self._open: dict[int, Pixels] = {}
         self._lock = threading.Lock()
 
     def get(self, index: int, frame: Frame) -> Pixels:
@@ -80,14 +79,14 @@ class Shelf:
         with self._lock:
             pixels = self._open.get(index)
             if pixels is not None:
-                self._open.move_to_end(index)
                 return pixels
-        pixels = open_pixels(frame)
-        with self._lock:
-            self._open[index] = pixels
-            while len(self._open) > 1 and (len(self._open) > self._mapped or self._unpacked() > self._bytes):
-                self._open.popitem(last=False)
-        return pixels
+            # Inside the lock: two threads must not unpack one file at the same time.
+            pixels = open_pixels(frame)
+            size = 0 if pixels.mapped else pixels.stored.nbytes
+            # Frames are asked for in turns; what is kept stays, or every turn would miss them all.
+            if len(self._open) < self._mapped and self._unpacked() + size <= self._bytes:
+                self._open[index] = pixels
+            return pixels
 
     def _unpacked(self) -> int:
         return sum(p.stored.nbytes for p in self._open.values() if not p.mapped)

@@ -137,7 +137,7 @@ class Options:
             raise UsageError(
                 "--rewinsorize belongs to winsor-quantile", "Add --reject winsor-quantile, or leave it out."
             )
-        if self.fill is not None and not math.isfinite(self.fill):
+        if self.fill is not None and not abs(self.fill) < 3.4e38:  # float32
             raise UsageError(f"fill is {self.fill}", "Give a number, for instance 0; without it NaN stays.")
         if self.min_coverage < 1:
             raise UsageError(f"min coverage is {self.min_coverage}", "It is a number of frames, 1 or more.")

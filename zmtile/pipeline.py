@@ -138,6 +138,8 @@ def plan_tile(
     _check_mixture(frames)
     stats = _measure(frames, options, resources, progress, unreadable)
     frames, stats = _drop_copies(frames, stats)
+    if len(stats) == 1 and stats[0].finite == 0.0:  # of several, each is left out with its reason
+        raise FrameError(frames[0].path, "it has no data: every pixel is NaN or blank", "Leave it out.")
     registration = register(frames, stats, options, progress)
     _report_left_out(frames, registration)
     used = registration.used

@@ -16,7 +16,16 @@ from zmtile.frame import Frame
 from zmtile.measure import FrameStats
 from zmtile.options import Options
 from zmtile.progress import Progress
-from zmtile.starmatch import MIN_STARS, Field, final_radius, match_fields, pair_up, refine, verify
+from zmtile.starmatch import (
+    MIN_STARS,
+    SCALE_RANGE,
+    Field,
+    final_radius,
+    match_fields,
+    pair_up,
+    refine,
+    verify,
+)
 from zmtile.transform import (
     IDENTITY,
     Matrix,
@@ -103,9 +112,9 @@ def register(
         reference, transforms = _largest_family(frames, stats, fields, options, progress)
         central = _most_central(frames, stats, transforms, reference)
         if central != reference:  # the way to the new reference is known: only to be refined
-            log.debug("reference moves from %s to %s", frames[reference].name, frames[central].name)
-            reference = central
-            transforms = _solve(frames, fields, reference, options, progress, known=transforms)
+            again = _solve(frames, fields, central, options, progress, known=transforms)
+            if sum(t is not None for t in again) >= sum(t is not None for t in transforms):
+                reference, transforms = central, again
     elif len(stats[named].stars) < MIN_STARS:
         raise TooFewFrames(
             f"{frames[named].path}: {_few_stars(stats[named])}, so it cannot be the reference",
@@ -298,7 +307,11 @@ def _wcs_guesses(frames: Sequence[Frame], reference: int, options: Options) -> d
             source = frame_wcs(frame)
             if source is not None and k != reference:
                 try:
-                    guesses[k] = wcs_matrix(source, target, (frame.rows, frame.cols), "similarity")[0]
+                    guess = wcs_matrix(source, target, (frame.rows, frame.cols), "similarity")[0]
+                    if 1 / SCALE_RANGE < scale_of(guess) < SCALE_RANGE:
+                        guesses[k] = guess
+                    else:
+                        log.debug("%s: its WCS has another pixel scale than the reference's", frame.name)
                 except ValueError:
                     log.debug("%s: its WCS lies on another part of the sky than the reference's", frame.name)
     return guesses
@@ -325,11 +338,11 @@ def _hop(
             near = sorted((s for s in solved if (k, s) not in asked), key=lambda s: (abs(s - k), s))
             for s in near[:NEIGHBOURS]:
                 asked.add((k, s))
+                progressing = True  # the frames not asked yet come in the next round
                 transform = match_fields(fields[k], fields[s], (), model, search="near")
                 if transform is not None:
                     solved[k] = compose(solved[s], transform.matrix)
                     hops[k] = {s: transform}
-                    progressing = True
                     break
     for k, edges in hops.items():  # every further overlap steadies the chain
         centre = {s: apply(solved[s], _middle(fields[s]))[0] for s in solved}
@@ -385,6 +398,12 @@ def _together(
     placed = dict(solved) | {k: matrix_of(model, solution[i]) for k, i in names.items()}
     result = {}
     for k in names:
+        proven = any(
+            verify(fields[k], fields[s], Transform(compose(invert(placed[s]), placed[k]), t.nmatch, t.rms))
+            for s, t in hops[k].items()
+        )
+        if not proven or sum(t.nmatch for t in hops[k].values()) < MANY_STARS:
+            placed[k] = solved[k]  # too few stars to gain by it
         squares = [
             ((apply(placed[a], here) - apply(placed[b], there)) ** 2).sum(axis=1)
             for a, b, here, there in pairs

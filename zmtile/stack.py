@@ -143,8 +143,8 @@ def stack_frames(
     sources = [_source(*item, canvas, options) for item in zip(frames, matrices, photometry, strict=True)]
     free = limit - plane_bytes(canvas, channels)
     blocks = list(_blocks(canvas, len(frames), channels, free // 4 // resources.workers))
-    shelf = Shelf(open_file_limit(len(frames)), free // 2)
-    pages = PageGuard(shelf, free // 2)
+    shelf = Shelf(open_file_limit(len(frames)), free // 3)
+    pages = PageGuard(shelf, free // 3)
     weight = np.array([p.weight for p in photometry], np.float32)
     noise = np.array([p.noise for p in photometry], np.float32)
     middle = ((reference.cols - 1) / 2 - canvas.x0, (reference.rows - 1) / 2 - canvas.y0)

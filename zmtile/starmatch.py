@@ -218,6 +218,11 @@ def vote_shift(source: Field, target: Field, guess: Matrix) -> Matrix | None:
     moved, there = apply(guess, source.xy[:VOTE_STARS]), target.xy[:VOTE_STARS]
     shift = (there[None] - moved[:, None]).reshape(-1, 2)
     cell = np.floor(shift / VOTE_BIN).astype(np.int64)
+    # Shifts beyond the frame are no overlap; they would only make the table large.
+    near = (np.abs(shift) <= max(target.rows, target.cols)).all(axis=1)
+    if not near.any():
+        return None
+    shift, cell = shift[near], cell[near]
     cell -= cell.min(axis=0)
     votes = np.zeros(cell.max(axis=0) + 3, np.int64)
     for dx in range(3):

@@ -15,4 +15,8 @@ __all__ = ["kernel"]
 
 def kernel(function: Any) -> Any:
     """Compile a kernel the way all of them are: nopython, GIL released, cached on disk."""
-    return numba.njit(function, nogil=True, cache=True, error_model="numpy", boundscheck=False)
+    options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError:  # no folder where the cache could be written: compiled anew in every run
+        return numba.njit(function, **options)

@@ -379,7 +379,10 @@ def stack_block(
                 elif counts[at] > 0:  # a sample survives by its value
                     w[LOWER + lane] = queue[g, first[at], lane]
                     w[UPPER + lane] = queue[g, last[at] - 1, lane]
-                if last[at] > first[at]:
+                if clamp and counts[at] > 0:  # all samples count, the outliers at their bounds
+                    middle = _median(queue[g], lane, 0, counts[at])
+                    w[CENTRE + lane] = min(max(middle, w[LOWER + lane]), w[UPPER + lane])
+                elif last[at] > first[at]:
                     w[CENTRE + lane] = _median(queue[g], lane, first[at], last[at])
             _combine(raw[g], weights, noises, clamp, w, seen)
             start = begin + g * LANES

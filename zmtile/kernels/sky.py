@@ -60,6 +60,11 @@ def clipped_mean(values: Any, count: int, scratch: Any) -> Any:
     for i in range(few):
         scratch[i] = abs(values[i * stride] - centre)
     sigma = np.float32(1.4826) * _select(scratch, few, (few - 1) >> 1)
+    if sigma == 0.0:  # most values are equal: the noise is below the camera's step
+        square = 0.0
+        for i in range(few):
+            square += scratch[i] * scratch[i]
+        sigma = np.float32(np.sqrt(square / few))
     kept = 0
     for _ in range(3):
         kept = 0

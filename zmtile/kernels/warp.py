@@ -226,6 +226,9 @@ def _make_warp(taps: int, depth: int) -> Any:
                     sky = level + u * (slope + u * surface[c, 3])
                     out[c, i, j] = scale[c] * line[j * depth + c] + np.float32(sky)
 
+    # A name of its own keeps its cached code apart: two processes that compile two of these at once
+    # would otherwise write to one file name.
+    warp.__name__ = warp.__qualname__ = f"warp_{taps}_{depth}"
     return kernel(warp)
 
 
