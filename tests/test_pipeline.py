@@ -241,6 +241,31 @@ def test_chained_frames_reach_the_reference_over_neighbours(tmp_path):
         assert np.hypot(*(apply(record.matrix, ends) - apply(true, ends)).T).max() < 0.6
 
 
+def test_a_frame_off_the_canvas_is_left_out_and_not_counted(tmp_path):
+    spec = dataclasses.replace(SPEC, frames=5, chain=0.45, rotation=2.0, stars=200, nebula=False)
+    paths = make_group.write_group(spec, tmp_path)
+    tile = build_tile(paths, Options(reference=paths[0].name))
+    used = [record.used for record in tile.frames]
+    assert used == [True, True, False, False, False]
+    assert all("outside the reference frame" in r.reason for r in tile.frames if not r.used)
+    assert tile.header["NCOMBINE"] == 2
+
+
+def test_align_wcs_leaves_out_what_holds_nothing_or_shows_another_field(tmp_path):
+    spec = dataclasses.replace(SPEC, frames=4, wcs=True)
+    paths = make_group.write_group(spec, tmp_path)
+    with fits.open(paths[0]) as hdus:
+        pixels, header = hdus[0].data, hdus[0].header
+    fits.writeto(tmp_path / "constant.fits", np.full_like(pixels, 900), header)
+    header["CRVAL1"] += 30.0
+    fits.writeto(tmp_path / "far.fits", pixels[::-1], header)
+    tile = build_tile([tmp_path], Options(align="wcs"))
+    reasons = {r.name: r.reason for r in tile.frames if not r.used}
+    assert "constant" in reasons["constant.fits"]
+    assert "far.fits" in reasons
+    assert len(reasons) == 2
+
+
 def test_meridian_flip(tmp_path):
     spec = dataclasses.replace(SPEC, frames=4, flip=True)
     tile = build_tile(make_group.write_group(spec, tmp_path))

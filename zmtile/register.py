@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ NEIGHBOURS = 6
 # Stars that prove a scale by themselves; how far a frame with fewer may be from a proven one (log).
 MANY_STARS = 12
 SCALE_TOLERANCE = 0.05
+OUTSIDE = "it lies outside the reference frame; --framing union shows it"
 # A WCS-only transform that leaves more than this is no transform of the chosen model.
 MAX_WCS_RMS = 1.0
 
@@ -122,15 +124,16 @@ def register(
         )
     else:
         reference, transforms = named, _solve(frames, fields, named, options, progress)
-    reasons = tuple(
-        ""
-        if t is not None
-        else _few_stars(s)
-        if len(s.stars) < MIN_STARS
-        else "its stars match no other frame"
-        for t, s in zip(transforms, stats, strict=True)
-    )
-    return Registration(reference, tuple(transforms), reasons)
+    reasons = []
+    for k, (transform, stat) in enumerate(zip(transforms, stats, strict=True)):
+        reason = ""
+        if transform is None:
+            reason = _few_stars(stat) if len(stat.stars) < MIN_STARS else "its stars match no other frame"
+        elif options.framing == "reference" and not _overlap(frames[k], frames[reference], transform.matrix):
+            reason = OUTSIDE  # registered over neighbours, but no pixel of it would be seen
+        reasons.append(reason)
+    kept = tuple(None if reason else t for reason, t in zip(reasons, transforms, strict=True))
+    return Registration(reference, kept, tuple(reasons))
 
 
 def find_reference(frames: Sequence[Frame], wanted: str) -> int:
@@ -428,33 +431,45 @@ def _by_wcs(
             raise UsageError(
                 f"{frame.path}: no celestial WCS", "--align wcs needs one in every frame; leave it out."
             )
-    merits = _merits(frames, stats)
-    reference = named if named is not None else int(np.argmax(merits))
-    transforms: list[Transform | None] = []
-    reasons = []
-    for k, frame in enumerate(frames):
-        reason = ""
-        transform: Transform | None = Transform(IDENTITY, 0, 0.0)
-        if k != reference:
-            try:
-                matrix, rms = wcs_matrix(
-                    systems[k], systems[reference], (frame.rows, frame.cols), options.transform
-                )
-                transform = Transform(matrix, 0, rms)
-                if rms > MAX_WCS_RMS or not math.isfinite(scale_of(matrix)):
-                    reason = f"a {options.transform} leaves {rms:.1f} px between its WCS and the reference's"
-            except ValueError:
-                reason = "its WCS lies on another part of the sky"
-            if (
-                not reason
-                and transform is not None
-                and not _overlap(frame, frames[reference], transform.matrix)
-            ):
-                reason = "" if options.framing == "union" else "its WCS puts it outside the reference frame"
-        transforms.append(None if reason else transform)
-        reasons.append(reason)
-        progress.step()
-    return Registration(reference, tuple(transforms), tuple(reasons))
+    empty = ["" if _has_content(s) else _few_stars(s) for s in stats]
+    # The best frame of all may show another field; the largest family wins.
+    merits = np.where([not reason for reason in empty], _merits(frames, stats) + 1e-9, 0.0)
+    best: tuple[int, list[Transform | None], list[str]] | None = None
+    largest = 0
+    while best is None or (named is None and np.count_nonzero(merits) > largest):
+        reference = named if named is not None else int(np.argmax(merits))
+        found = [_wcs_transform(frames, systems, k, reference, options) for k in range(len(frames))]
+        reasons = [a or b for a, (_, b) in zip(empty, found, strict=True)]
+        transforms = [None if reason else t for reason, (t, _) in zip(reasons, found, strict=True)]
+        family = [k for k, t in enumerate(transforms) if t is not None]
+        if best is None or len(family) > largest:
+            best, largest = (reference, transforms, reasons), len(family)
+        merits[[reference, *family]] = 0.0
+    progress.step(len(frames))
+    return Registration(best[0], tuple(best[1]), tuple(best[2]))
+
+
+def _has_content(stats: FrameStats) -> bool:
+    """Tell whether a frame holds anything but blanks or one value."""
+    return stats.finite > 0.0 and bool(np.nanmax(stats.noise, initial=0.0) > 0.0)
+
+
+def _wcs_transform(
+    frames: Sequence[Frame], systems: Sequence[Any], k: int, reference: int, options: Options
+) -> tuple[Transform | None, str]:
+    """Return the transform of frame k from the two WCS, or why there is none."""
+    if k == reference:
+        return Transform(IDENTITY, 0, 0.0), ""
+    shape = (frames[k].rows, frames[k].cols)
+    try:
+        matrix, rms = wcs_matrix(systems[k], systems[reference], shape, options.transform)
+    except ValueError:
+        return None, "its WCS lies on another part of the sky"
+    if rms > MAX_WCS_RMS or not math.isfinite(scale_of(matrix)):
+        return None, f"a {options.transform} leaves {rms:.1f} px between its WCS and the reference's"
+    if not _overlap(frames[k], frames[reference], matrix) and options.framing != "union":
+        return None, OUTSIDE
+    return Transform(matrix, 0, rms), ""
 
 
 def _overlap(frame: Frame, reference: Frame, matrix: Matrix) -> bool:
