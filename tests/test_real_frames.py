@@ -1,0 +1,46 @@
+"""Real light frames, which are not part of the project: skipped where they are not at hand.
+
+They are looked for in the folder that ZMTILE_REAL_FRAMES names, or in ../shared/data.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zmtile import build_tile
+from zmtile.pipeline import plan_tile
+
+FOLDER = Path(os.environ.get("ZMTILE_REAL_FRAMES", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def group(name):
+    if not (FOLDER / name).is_dir():
+        pytest.skip(f"no real frames in {FOLDER / name}")
+    return FOLDER / name
+
+
+def test_three_nights_turned_by_69_degrees_are_one_group():
+    plan = plan_tile([group("m94")])
+    assert [r.used for r in plan.records] == [True] * 15
+    assert max(r.rms for r in plan.records) <= 0.35
+    turned = [np.degrees(np.arctan2(r.matrix[1, 0], r.matrix[0, 0])) for r in plan.records]
+    assert sum(abs(angle) > 60 for angle in turned) == 3
+
+
+def test_two_years_turned_by_121_degrees_share_one_wcs():
+    tile = build_tile([group("ngc7023")])
+    assert [r.used for r in tile.frames] == [True] * 6
+    assert max(r.rms for r in tile.frames) <= 0.35
+    assert tile.header["CTYPE1"] == "RA---TAN"
+    assert {f"CD{i}_{j}" for i in (1, 2) for j in (1, 2)} <= set(tile.header)
+    np.testing.assert_array_equal(np.isnan(tile.image), tile.coverage == 0)
+
+
+def test_trailed_mono_stars_register():
+    tile = build_tile([group("j1749")])
+    assert [r.used for r in tile.frames] == [True] * 3
+    assert tile.image.ndim == 2
