@@ -264,6 +264,8 @@ def test_align_wcs_leaves_out_what_holds_nothing_or_shows_another_field(tmp_path
     assert "constant" in reasons["constant.fits"]
     assert "far.fits" in reasons
     assert len(reasons) == 2
+    with pytest.raises(TooFewFrames, match="cannot be the reference"):
+        build_tile([tmp_path], Options(align="wcs", reference="constant.fits"))
 
 
 def test_meridian_flip(tmp_path):

@@ -164,9 +164,11 @@ def _pairs(frames: Sequence[Frame], matrices: Sequence[Matrix], reference: int) 
     family = np.arange(len(frames))
     for a, b in found:
         family[family == family[b]] = family[a]
+    apart = family[:, None] != family[None]
     touching = ((low[:, None] <= high[None]) & (high[:, None] >= low[None])).all(axis=2)
     distance = np.hypot(*(middle[:, None] - middle[None]).transpose(2, 0, 1))
-    for a, b in sorted(np.argwhere(np.triu(touching, 1)).tolist(), key=lambda p: (distance[p[0], p[1]], p)):
+    bridges = np.argwhere(np.triu(touching & apart, 1)).tolist()
+    for a, b in sorted(bridges, key=lambda p: (distance[p[0], p[1]], p)):
         if family[a] != family[b]:
             found.add((a, b))
             family[family == family[b]] = family[a]
@@ -326,7 +328,8 @@ def _solve_blocks(
     solution = np.zeros((count, terms))
     if free.any():
         index = np.repeat(free, terms)
-        solved = np.linalg.lstsq(normal[np.ix_(index, index)], right[index], rcond=None)[0]
+        # Ties to the reference and the expectation of slopes leave nothing undetermined.
+        solved = np.linalg.solve(normal[np.ix_(index, index)], right[index])
         solution[free] = solved.reshape(-1, terms)
     return solution, tied
 

@@ -432,6 +432,11 @@ def _by_wcs(
                 f"{frame.path}: no celestial WCS", "--align wcs needs one in every frame; leave it out."
             )
     empty = ["" if _has_content(s) else _few_stars(s) for s in stats]
+    if named is not None and empty[named]:
+        raise TooFewFrames(
+            f"{frames[named].path}: {empty[named]}, so it cannot be the reference",
+            "Choose another --reference.",
+        )
     # The best frame of all may show another field; the largest family wins.
     merits = np.where([not reason for reason in empty], _merits(frames, stats) + 1e-9, 0.0)
     best: tuple[int, list[Transform | None], list[str]] | None = None
