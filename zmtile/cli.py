@@ -9,47 +9,20 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from itertools import groupby
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from zmtile import __version__, options
+from zmtile import __version__
+from zmtile.commands.build import build
 from zmtile.errors import Stopped, UsageError, ZmtileError
-from zmtile.options import Options, Resources, parse_size
 
 __all__ = ["cli", "main"]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-DEFAULTS = Options()
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
-
-class SectionOption(click.Option):
-    """An option that knows under which heading of the help it stands."""
-
-    def __init__(self, *args: Any, section: str = "Running", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.section = section
-
-
-class SectionCommand(click.Command):
-    """A command whose help groups the options under headings, in the order of their definition."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one list of options for each section."""
-        found = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
-        records = {p: record for p in found if (record := p.get_help_record(ctx))}
-        width = max(len(names) for names, _ in records.values())
-        for section, members in groupby(records, key=lambda p: getattr(p, "section", "Running")):
-            with formatter.section(section):  # padded, so that all sections have the same columns
-                formatter.write_dl([(records[p][0].ljust(width), records[p][1]) for p in members])
 
 
 class Program(click.Group):
@@ -143,38 +116,6 @@ def _fail(error: BaseException, as_json: bool, trace: bool) -> int:
     return code
 
 
-def _planes(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
-    """Return the planes asked for, in the order of the table."""
-    asked = {word.strip().lower() for text in given for word in text.split(",") if word.strip()}
-    known = {"all", "none", *options.EXTRA_PLANES}
-    if not asked <= known or {"all", "none"} <= asked or ("none" in asked and len(asked) > 1):
-        raise click.BadParameter(f"{','.join(given)!r} is not a list of planes.")
-    return tuple(p for p in options.EXTRA_PLANES if "all" in asked or p in asked)
-
-
-def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
-    return None if text is None else parse_size(text)
-
-
-def _option(section: str, *names: str, **kwargs: Any) -> Callable[[Command], Command]:
-    """Return an option of a section, with the library's default where it has one."""
-    field = names[0].split("/")[0].lstrip("-").replace("-", "_")
-    if "default" not in kwargs and getattr(DEFAULTS, field, None) is not None:
-        kwargs["default"] = getattr(DEFAULTS, field)
-    if isinstance(choices := kwargs.get("type"), tuple):
-        kwargs |= {"type": click.Choice(choices), "metavar": "NAME"}
-        kwargs["help"] = f"{kwargs['help'].rstrip('.')}: {', '.join(choices)}."
-    return click.option(*names, cls=SectionOption, section=section, **kwargs)
-
-
-selection, registration, matching, stacking, writing, running = (
-    partial(_option, section)
-    for section in ("Selection", "Registration", "Matching", "Stacking", "Output", "Running")
-)
-DEFAULT_NAME = "master_tile_<object>_<filter>.fits"
-PLANES = ", ".join((*options.EXTRA_PLANES, "all", "none"))
-
-
 @click.group(
     cls=Program,
     invoke_without_command=True,
@@ -189,135 +130,4 @@ def cli(ctx: click.Context) -> int:
     return UsageError.exit_code
 
 
-EPILOG = """\
-Examples:
-
-\b
-  zmtile build group/*.fits
-  zmtile build night1/ night2/ -o m94.fits --framing union
-  zmtile build @frames.txt --reject sigma --kappa 3 2.5 --json > m94.json
-
-Exit codes:
-
-\b
-  0    built
-  1    built, but frames were left out
-  2    usage or bad input; nothing was written
-  3    too few frames could be registered; nothing was written
-  70   a bug in zmtile
-  129  stopped by SIGHUP (the terminal was closed); nothing was written
-  130  stopped by Ctrl-C; nothing was written
-  143  stopped by SIGTERM; nothing was written
-"""
-
-
-@cli.command(cls=SectionCommand, epilog=EPILOG, context_settings={"show_default": True})
-@click.argument("frames", nargs=-1, required=True)
-@selection("--reference", metavar="FILE", show_default="chosen by its stars", help="Reference frame.")
-@selection("--min-frames", type=int, show_default="2", help="Fewer that can be registered is an error.")
-@selection("--skip-unreadable", is_flag=True, help="Leave unreadable files out instead of stopping.")
-@registration("--align", type=options.ALIGNMENTS, help="Match stars, or use the frames' WCS alone.")
-@registration("--transform", type=options.TRANSFORMS, help="Model fitted on the matched stars.")
-@registration("--framing", type=options.FRAMINGS, help="What the tile shows.")
-@matching("--normalize", type=options.NORMALIZATIONS, help="What is matched to the reference.")
-@matching("--weight", type=options.WEIGHTS, help="Weights of the mean.")
-@stacking("--kernel", type=options.KERNELS, help="Interpolation.")
-@stacking("--clamp/--no-clamp", help="Keep interpolation from making dark rings.")
-@stacking("--reject", type=options.REJECTIONS, help="How outliers are found.")
-@stacking(
-    "--kappa",
-    nargs=2,
-    type=float,
-    metavar="LOW HIGH",
-    show_default="3 3",
-    help="Bounds of rejection, in sigma.",
-)
-@stacking(
-    "--winsor-limits",
-    nargs=2,
-    type=float,
-    metavar="LOW HIGH",
-    show_default="0.05 0.05",
-    help="What winsor-quantile clips.",
-)
-@stacking("--rewinsorize", is_flag=True, help="winsor-quantile replaces outliers by their bound.")
-@stacking("--combine", type=options.COMBINES, help="How the survivors are combined.")
-@stacking("--min-coverage", type=int, help="No data where fewer frames have some.")
-@writing("--output", "-o", type=click.Path(path_type=Path), show_default=DEFAULT_NAME, help="File to write.")
-@writing("--overwrite", is_flag=True, help="Replace the file if it exists.")
-@writing("--fill", type=float, show_default="NaN", help="Value of image pixels without data.")
-@writing("--planes", multiple=True, callback=_planes, metavar="NAMES", help=f"Beside the others: {PLANES}.")
-@running("--threads", type=int, show_default="every core", help="Worker threads.")
-@running(
-    "--memory-limit",
-    callback=_size,
-    metavar="SIZE",
-    show_default="2GiB or as needed",
-    help="Memory for pixels.",
-)
-@running("--dry-run", is_flag=True, help="Register the frames and show the plan; write nothing.")
-@running("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
-@running("--verbose", "-v", count=True, show_default=False, help="Tell more; twice: tracebacks too.")
-@running("--quiet", "-q", is_flag=True, help="Tell of warnings and errors only.")
-def build(
-    frames: tuple[str, ...],
-    output: Path | None,
-    overwrite: bool,
-    threads: int | None,
-    memory_limit: int | None,
-    dry_run: bool,
-    as_json: bool,
-    verbose: int,
-    quiet: bool,
-    **choices: Any,
-) -> int:
-    """Build a master tile from light frames.
-
-    FRAMES are FITS files, folders, patterns, or @list.txt: a text file with one of these per line.
-    Their order has no influence.
-    """
-    chosen, resources = Options(**choices), Resources(threads, memory_limit)
-
-    from zmtile.console import reporting, say
-    from zmtile.inputs import expand
-    from zmtile.jsonout import dumps, report_of
-
-    with reporting(verbose, quiet, as_json) as progress:
-        inputs = expand(frames)
-        if output is not None:
-            _check_target(output, inputs, overwrite)
-
-        from zmtile.pipeline import plan_tile, stack_plan
-
-        plan = plan_tile(inputs, chosen, resources, progress)
-        target = output or Path(plan.default_name)
-        _check_target(target, inputs, overwrite)
-        tile = None
-        if not dry_run:
-            tile = stack_plan(plan, resources, progress)
-            progress.stage("write", 1)
-            target = tile.write(target, overwrite=overwrite, fill=chosen.fill, planes=chosen.planes)
-            progress.step()
-        progress.done()
-    report = report_of(plan, tile, target, progress.seconds)
-    if as_json:
-        say(dumps(report))
-    elif not quiet:
-        from zmtile.summary import summary
-
-        say(summary(report))
-    return int(report["exit_code"])
-
-
-def _check_target(target: Path, inputs: Sequence[Path], overwrite: bool) -> None:
-    """Refuse a target that cannot be written or that is one of the inputs, before the long work."""
-    from zmtile.errors import TargetError
-    from zmtile.tile import check_target
-
-    with contextlib.suppress(OSError):  # what is wrong with the target, check_target says
-        if target.exists() and any(target.samefile(path) for path in inputs):
-            raise TargetError(
-                f"{target}: the output is one of the frames",
-                "Choose another -o, or take it out of the frames.",
-            )
-    check_target(target, overwrite)
+cli.add_command(build)

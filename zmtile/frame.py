@@ -1,15 +1,10 @@
-"""Read: the facts of a light frame's header, and its pixels on demand.
-
-Pixels are never copied as a whole: an uncompressed file is mapped, and `read_patch` converts only
-the rectangle that a stage asks for. Inputs are opened for reading only.
-"""
+"""Read: the facts of a light frame's header. Inputs are opened for reading only."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import math
-import mmap
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -17,20 +12,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 
 from zmtile.errors import FrameError
 
-__all__ = ["CFA_PATTERNS", "Frame", "Pixels", "open_pixels", "read_frame"]
+__all__ = ["CFA_PATTERNS", "Frame", "get", "read_frame", "same_file"]
 
 # Values from here on are no data, and exposures (s) beyond this are not known.
 LARGEST = 1e18
 LONGEST = 1e7
 CFA_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 # Stored numbers by BITPIX.
-_STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 # A compressed image says its size in its header only: more pixels than any camera has, or a ratio that no
 # method reaches, is a damaged header, and must not become an allocation.
 MAX_PIXELS = 2**31
@@ -137,7 +130,7 @@ def read_frame(path: Path, name: str | None = None) -> Frame:
         When the file is no FITS image that zmtile can stack; the message says why.
     """
     try:
-        with _unpacked(path) as source, warnings.catch_warnings():
+        with unpacked(path) as source, warnings.catch_warnings():
             size = source.seek(0, io.SEEK_END)
             source.seek(0)
             if size == 0:
@@ -159,17 +152,17 @@ def read_frame(path: Path, name: str | None = None) -> Frame:
                 path, f"it cannot be read ({error.strerror})", "Check its mode and its disk."
             ) from None
         raise FrameError(
-            path, f"not a FITS file ({_first_line(error)})", "Give FITS light frames only."
+            path, f"not a FITS file ({first_line(error)})", "Give FITS light frames only."
         ) from None
     except Exception as error:  # whatever a broken header does to the parser, the user hears the file's name
         raise FrameError(
-            path, f"the FITS header cannot be read ({_first_line(error)})", "Copy it again, or leave it out."
+            path, f"the FITS header cannot be read ({first_line(error)})", "Copy it again, or leave it out."
         ) from None
     _check_size(path, axes, int(header["BITPIX"]), offset, size)
     return _facts(path, name or path.name, header, axes, index, offset)
 
 
-def _unpacked(path: Path) -> BinaryIO:
+def unpacked(path: Path) -> BinaryIO:
     """Open a file, or the content of a gzip file: its first bytes say which it is, whatever its name."""
     with open(path, "rb") as file:
         start = file.read(6)
@@ -181,7 +174,7 @@ def _unpacked(path: Path) -> BinaryIO:
     return open(path, "rb")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
@@ -209,7 +202,7 @@ def _first_image(path: Path, hdus: fits.HDUList) -> tuple[int, Any]:
 
 def _check_size(path: Path, axes: tuple[int, ...], bitpix: int, offset: int, size: int) -> None:
     """Refuse an image that cannot be there."""
-    if bitpix not in _STORED:
+    if bitpix not in STORED:
         raise FrameError(
             path, f"BITPIX is {bitpix}, which FITS does not know", "Copy it again, or leave it out."
         )
@@ -317,118 +310,6 @@ def _date(header: fits.Header) -> datetime | None:
         return None
     when += timedelta(seconds=int(leap))
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-
-
-class Pixels:
-    """The stored array of a frame and the way from it to float32 ADU.
-
-    Parameters
-    ----------
-    frame : Frame
-    stored : ndarray
-        Shape ``frame.stored_shape``, in the file's type and byte order; a mapping where possible.
-    """
-
-    def __init__(self, frame: Frame, stored: NDArray[Any], mapping: mmap.mmap | None = None) -> None:
-        self.frame = frame
-        self.stored = stored
-        self._mapping = mapping
-
-    def patch(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.float32]:
-        """Return a rectangle in ADU; NaN outside the frame and where the file has no data.
-
-        Parameters
-        ----------
-        row, col : int
-            Frame pixel of the rectangle's first pixel; may lie outside the frame.
-        rows, cols : int
-            Its size.
-
-        Returns
-        -------
-        ndarray of float32
-            (1, rows, cols) for mono and mosaic frames, (3, rows, cols) for colour.
-        """
-        frame = self.frame
-        planes = 1 if frame.layout in ("mono", "cfa") else 3
-        r0, r1 = max(row, 0), min(row + rows, frame.rows)
-        c0, c1 = max(col, 0), min(col + cols, frame.cols)
-        whole = (r0, r1, c0, c1) == (row, row + rows, col, col + cols)
-        out = np.empty((planes, rows, cols), np.float32)
-        if not whole:
-            out.fill(np.nan)
-        if r0 >= r1 or c0 >= c1:
-            return out
-        inside = out[:, r0 - row : r1 - row, c0 - col : c1 - col]
-        if frame.layout == "planes":
-            raw = self.stored[:, r0:r1, c0:c1]
-        elif frame.layout == "interleaved":
-            raw = np.moveaxis(self.stored[r0:r1, c0:c1], -1, 0)
-        else:
-            raw = self.stored[None, r0:r1, c0:c1]
-        with np.errstate(invalid="ignore", over="ignore"):
-            if frame.bitpix in (8, 16, -32) or (frame.bscale, frame.bzero) == (1.0, 0.0):
-                np.copyto(inside, raw, casting="unsafe")
-                if frame.bscale != 1.0:
-                    inside *= np.float32(frame.bscale)
-                if frame.bzero != 0.0:
-                    inside += np.float32(frame.bzero)
-            else:  # uint32 is stored as int32 - 2^31: float32 would round before BZERO is added
-                np.copyto(inside, raw.astype(np.float64) * frame.bscale + frame.bzero, casting="unsafe")
-            if frame.bitpix < 0 or frame.bscale != 1.0:
-                # No camera counts so far; squares of such values would overflow in the rejection.
-                inside[~(np.abs(inside) < LARGEST)] = np.nan
-        if frame.bitpix > 0 and frame.blank is not None:
-            inside[raw == frame.blank] = np.nan
-        return out
-
-    @property
-    def mapped(self) -> bool:
-        """Whether the pixels stay in the file until they are used."""
-        return self._mapping is not None
-
-    def whole(self) -> NDArray[np.float32]:
-        """Return the frame in ADU, (1 or 3, rows, cols)."""
-        return self.patch(0, 0, self.frame.rows, self.frame.cols)
-
-    def release(self) -> None:
-        """Let go of the mapped pages; the system keeps them cached for the next use."""
-        if self._mapping is not None:
-            self._mapping.madvise(mmap.MADV_DONTNEED)
-
-
-def open_pixels(frame: Frame) -> Pixels:
-    """Open the pixels of a frame: mapped when the file is plain, unpacked into memory otherwise.
-
-    Raises
-    ------
-    FrameError
-        When the file has changed since its header was read, or cannot be unpacked.
-    """
-    dtype = np.dtype(_STORED[frame.bitpix])
-    count = math.prod(frame.stored_shape)
-    mapping: mmap.mmap | None = None
-    try:
-        with _unpacked(frame.path) as source:
-            if frame.offset < 0:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    with fits.open(source, memmap=False, do_not_scale_image_data=True) as hdus:
-                        stored = np.asarray(hdus[frame.hdu].data).reshape(frame.stored_shape)
-                return Pixels(frame, stored)
-            buffer: Any
-            if isinstance(source, io.BytesIO):
-                buffer = source.getvalue()
-            else:
-                buffer = mapping = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
-        stored = np.frombuffer(buffer, dtype, count, frame.offset).reshape(frame.stored_shape)
-    except FrameError:
-        raise
-    except Exception as error:  # a damaged stream breaks its decoder in more ways than can be listed
-        raise FrameError(
-            frame.path, f"its pixels cannot be read ({_first_line(error)})", "Copy it again, or leave it out."
-        ) from None
-    return Pixels(frame, stored, mapping)
 
 
 def same_file(path: Path) -> tuple[int, int]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zmtile.frame import Frame, Pixels, open_pixels
+from zmtile.frame import Frame
 from zmtile.kernels.demosaic import pattern_codes
 from zmtile.kernels.photometry import aperture_fluxes
 from zmtile.kernels.sky import calm_hot_pixels, sky_mesh
+from zmtile.pixels import Pixels, open_pixels
 
 __all__ = ["FrameStats", "SkyMesh", "Stars", "measure"]
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from zmtile.canvas import Canvas
 from zmtile.errors import UsageError
-from zmtile.frame import Frame, Pixels, open_pixels
+from zmtile.frame import Frame
 from zmtile.options import GIB, Resources
+from zmtile.pixels import Pixels, open_pixels
 
 __all__ = [
     "MIN_BLOCK_PIXELS",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -14,19 +13,19 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from zmtile.canvas import Canvas, frame_up
-from zmtile.errors import FrameError, TooFewFrames, UsageError
-from zmtile.frame import Frame, read_frame, same_file
+from zmtile.errors import FrameError, TooFewFrames
+from zmtile.frame import Frame
 from zmtile.header import default_name, tile_header, tile_id
-from zmtile.inputs import expand, short_names
+from zmtile.intake import check_mixture, drop_copies, measure_frames, read_frames
 from zmtile.kernels.warp import lost_margin
 from zmtile.match import Photometry, match
-from zmtile.measure import FrameStats, measure
+from zmtile.measure import FrameStats
 from zmtile.memory import memory_limit, memory_needed
 from zmtile.options import Options, Resources
-from zmtile.parallel import run_parallel
 from zmtile.progress import NullProgress, Progress
+from zmtile.provenance import records_of, tallied
 from zmtile.register import Registration, register
-from zmtile.stack import Planes, stack_frames
+from zmtile.stack import stack_frames
 from zmtile.tile import FrameRecord, Tile
 from zmtile.transform import Matrix, Transform
 from zmtile.wcs import frame_wcs, tile_wcs
@@ -36,9 +35,6 @@ __all__ = ["Plan", "build_tile", "plan_tile", "stack_plan"]
 log = logging.getLogger("zmtile")
 
 Sample = TypeVar("Sample", bound=np.generic)
-
-# Bytes that measuring holds for each pixel of a frame: converted, levelled, detection's copies.
-MEASURE_BYTES = 40
 
 
 @dataclass(frozen=True)
@@ -134,10 +130,10 @@ def plan_tile(
 ) -> Plan:
     """Do all of `build_tile` that comes before the second pass over the pixels."""
     options, resources, progress = options or Options(), resources or Resources(), progress or NullProgress()
-    frames, unreadable = _read(paths, options, progress)
-    _check_mixture(frames)
-    stats = _measure(frames, options, resources, progress, unreadable)
-    frames, stats = _drop_copies(frames, stats)
+    frames, unreadable = read_frames(paths, options, progress)
+    check_mixture(frames)
+    stats = measure_frames(frames, options, resources, progress, unreadable)
+    frames, stats = drop_copies(frames, stats)
     if len(stats) == 1 and stats[0].finite == 0.0:  # of several, each is left out with its reason
         raise FrameError(frames[0].path, "it has no data: every pixel is NaN or blank", "Leave it out.")
     registration = register(frames, stats, options, progress)
@@ -154,7 +150,7 @@ def plan_tile(
     margin = lost_margin(options.kernel, any(frame.cfa for frame in chosen))
     canvas = frame_up(chosen, matrices, home, options.framing, margin)
     memory_limit(chosen, canvas, resources)  # better said now than after the long work
-    records = _records(frames, stats, registration, dict(zip(used, photometry, strict=True)), unreadable)
+    records = records_of(frames, stats, registration, dict(zip(used, photometry, strict=True)), unreadable)
     return Plan(
         tuple(chosen),
         tuple(stats[k] for k in used),
@@ -181,7 +177,7 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         resources or Resources(),
         progress,
     )
-    records = _tallied(plan, planes)
+    records = tallied(plan.records, planes, plan.canvas)
     header = tile_header(
         reference,
         plan.frames,
@@ -210,113 +206,6 @@ def _squeezed(plane: NDArray[Sample]) -> NDArray[Sample]:
     return plane[0] if len(plane) == 1 else plane
 
 
-def _read(
-    paths: Sequence[str | os.PathLike[str]], options: Options, progress: Progress
-) -> tuple[list[Frame], list[tuple[str, str]]]:
-    """Read all headers; return the frames and, with --skip-unreadable, the names and reasons of the rest."""
-    files = expand(paths)
-    if not files:
-        raise UsageError("no frames given", "Name FITS files, folders, patterns, or @list.txt.")
-    progress.stage("read", len(files))
-    names = short_names(files)
-    frames: list[Frame] = []
-    unreadable: list[tuple[str, str]] = []
-    seen: dict[tuple[int, int], str] = {}
-    for path, name in zip(files, names, strict=True):
-        identity = same_file(path)
-        if identity in seen:
-            log.warning("%s is the same file as %s: used once", name, seen[identity])
-        else:
-            try:
-                frames.append(read_frame(path, name))
-                seen[identity] = name
-            except FrameError as error:
-                if not options.skip_unreadable:
-                    raise FrameError(
-                        path, error.reason, f"{error.remedy} Or add --skip-unreadable to stack the others."
-                    ) from None
-                log.warning("%s is left out: %s", name, error.reason)
-                unreadable.append((name, error.reason))
-        progress.step()
-    if not frames:
-        raise TooFewFrames("none of the files can be read", "Give FITS light frames.")
-    return frames, unreadable
-
-
-def _check_mixture(frames: Sequence[Frame]) -> None:
-    """Refuse grey and colour in one tile; point out other differences, which are no obstacle."""
-    first = frames[0]
-    for frame in frames:
-        if frame.channels != first.channels:
-            grey, colour = (frame, first) if frame.channels == 1 else (first, frame)
-            raise UsageError(
-                f"{grey.path} is mono, but {colour.path} is colour",
-                "Build a tile of each kind; a mosaic frame needs its BAYERPAT key to be known as colour.",
-            )
-    for what, value in (
-        ("size", lambda f: f"{f.rows}×{f.cols} pixels"),
-        ("Bayer pattern", lambda f: f.cfa or f.layout),
-    ):
-        odd = [f for f in frames if value(f) != value(first)]
-        if odd:
-            log.warning(
-                "%s has another %s (%s) than %s (%s)%s; each frame is read by its own",
-                odd[0].name,
-                what,
-                value(odd[0]),
-                first.name,
-                value(first),
-                f", as have {len(odd) - 1} more" if len(odd) > 1 else "",
-            )
-
-
-def _measure(
-    frames: list[Frame],
-    options: Options,
-    resources: Resources,
-    progress: Progress,
-    unreadable: list[tuple[str, str]],
-) -> list[FrameStats]:
-    """Measure all frames in parallel; those whose pixels fail are unreadable after all."""
-    progress.stage("measure", len(frames))
-    largest = max(f.rows * f.cols * f.channels for f in frames) * MEASURE_BYTES // (3 if frames[0].cfa else 1)
-    limit = resources.memory_limit or 2**31
-    workers = max(1, min(resources.workers, limit // max(largest, 1)))
-
-    def attempt(frame: Frame) -> FrameStats | FrameError:
-        try:
-            return measure(frame)
-        except FrameError as error:
-            if not options.skip_unreadable:
-                raise
-            return error
-
-    results = run_parallel(attempt, frames, workers, progress)
-    for frame, result in zip(list(frames), results, strict=True):
-        if isinstance(result, FrameError):
-            log.warning("%s is left out: %s", frame.name, result.reason)
-            unreadable.append((frame.name, result.reason))
-            frames.remove(frame)
-    if not frames:
-        raise TooFewFrames("none of the files can be read", "Give FITS light frames.")
-    return [r for r in results if isinstance(r, FrameStats)]
-
-
-def _drop_copies(
-    frames: Sequence[Frame], stats: Sequence[FrameStats]
-) -> tuple[list[Frame], list[FrameStats]]:
-    """Keep one of files with the same content: a frame counted twice would outvote the others."""
-    first: dict[str, Frame] = {}
-    kept = []
-    for frame, stat in zip(frames, stats, strict=True):
-        if stat.sha256 in first:
-            log.warning("%s has the same content as %s: used once", frame.name, first[stat.sha256].name)
-        else:
-            first[stat.sha256] = frame
-            kept.append((frame, stat))
-    return [f for f, _ in kept], [s for _, s in kept]
-
-
 def _report_left_out(frames: Sequence[Frame], registration: Registration) -> None:
     log.info("reference: %s", frames[registration.reference].name)
     for frame, reason in zip(frames, registration.reasons, strict=True):
@@ -335,95 +224,6 @@ def _too_few(
         f"{needed} are needed{listed}{more}",
         "Check that the frames show one field, or choose another --reference or a smaller --min-frames.",
     )
-
-
-def _records(
-    frames: Sequence[Frame],
-    stats: Sequence[FrameStats],
-    registration: Registration,
-    photometry: dict[int, Photometry],
-    unreadable: Sequence[tuple[str, str]],
-) -> tuple[FrameRecord, ...]:
-    """Write down what is known of every input: in the order of their names, unreadable ones last."""
-    channels = frames[0].channels
-    unknown = (math.nan,) * channels
-    records = []
-    for k, (frame, stat) in enumerate(zip(frames, stats, strict=True)):
-        transform, light = registration.transforms[k], photometry.get(k)
-        records.append(
-            FrameRecord(
-                name=frame.name,
-                sha256=stat.sha256,
-                used=transform is not None,
-                reason=registration.reasons[k],
-                date=frame.date,
-                exposure=frame.exposure,
-                nstars=len(stat.stars),
-                nmatch=transform.nmatch if transform else 0,
-                rms=transform.rms if transform else math.nan,
-                matrix=transform.matrix if transform else np.full((2, 3), math.nan),
-                fwhm=stat.fwhm,
-                noise=tuple(float(v) for v in stat.noise),
-                scale=tuple(float(v) for v in light.scale) if light else unknown,
-                offset=_term(light, 0) if light else unknown,
-                slope_x=_term(light, 1) if light else unknown,
-                slope_y=_term(light, 2) if light else unknown,
-                weight=tuple(float(v) for v in light.weight) if light else unknown,
-                nrejlow=0,
-                nrejhigh=0,
-                footprint=0.0,
-            )
-        )
-    records += [
-        FrameRecord(
-            name=name,
-            sha256="",
-            used=False,
-            reason=reason,
-            date=None,
-            exposure=math.nan,
-            nstars=0,
-            nmatch=0,
-            rms=math.nan,
-            matrix=np.full((2, 3), math.nan),
-            fwhm=math.nan,
-            noise=unknown,
-            scale=unknown,
-            offset=unknown,
-            slope_x=unknown,
-            slope_y=unknown,
-            weight=unknown,
-            nrejlow=0,
-            nrejhigh=0,
-            footprint=0.0,
-        )
-        for name, reason in unreadable
-    ]
-    return tuple(records)
-
-
-def _term(light: Photometry, index: int) -> tuple[float, ...]:
-    """Return one coefficient of the sky surface for each channel; a constant has no slope."""
-    channels, terms = light.surface.shape
-    return tuple(float(v) for v in light.surface[:, index]) if index < terms else (0.0,) * channels
-
-
-def _tallied(plan: Plan, planes: Planes) -> tuple[FrameRecord, ...]:
-    """Return the records with what the stack counted for each frame."""
-    size = plan.canvas.rows * plan.canvas.cols
-    counts = iter(planes.tally)
-    records = []
-    for record in plan.records:
-        if record.used:
-            tally = next(counts)
-            record = replace(
-                record,
-                nrejlow=int(tally[:, 1].sum()),
-                nrejhigh=int(tally[:, 2].sum()),
-                footprint=float(tally[:, 0].mean() / size),
-            )
-        records.append(record)
-    return tuple(records)
 
 
 def _wcs_cards(plan: Plan) -> fits.Header | None:

@@ -7,7 +7,6 @@ depends on nothing but the frames, so their size and the number of threads chang
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,17 +18,16 @@ from numpy.typing import NDArray
 from zmtile.canvas import Canvas
 from zmtile.clip import BLOCK_BYTES, MAX_FRAMES, rejection
 from zmtile.errors import UsageError
-from zmtile.frame import Frame, Pixels
-from zmtile.kernels.demosaic import demosaic, pattern_codes
+from zmtile.frame import Frame
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
-from zmtile.kernels.warp import COPY, PAD, STEPS, kernel_table, warp_block
 from zmtile.match import Photometry
 from zmtile.memory import MIN_BLOCK_PIXELS, PageGuard, Shelf, memory_limit, open_file_limit, plane_bytes
 from zmtile.options import Options, Resources
 from zmtile.parallel import run_parallel
 from zmtile.progress import NullProgress, Progress
-from zmtile.transform import Matrix, apply, compose, corners, invert, scale_of
+from zmtile.transform import Matrix
+from zmtile.warp import Block, source_of, warp
 
 __all__ = ["Planes", "stack_frames"]
 
@@ -74,31 +72,6 @@ class Planes:
         )
 
 
-@dataclass(frozen=True)
-class _Source:
-    """One frame as the second pass needs it."""
-
-    frame: Frame
-    inverse: Matrix  # tile pixel → frame pixel
-    kernel: str
-    scale: NDArray[np.float32]
-    surface: NDArray[np.float64]
-    codes: NDArray[np.uint8]
-
-    @property
-    def reach(self) -> int:
-        """Pixels that the kernel, and the demosaic under it, look to either side."""
-        return int(kernel_table(self.kernel).shape[1]) // 2 + 2
-
-
-@dataclass(frozen=True)
-class _Block:
-    top: int
-    left: int
-    rows: int
-    cols: int
-
-
 def stack_frames(
     frames: Sequence[Frame],
     matrices: Sequence[Matrix],
@@ -140,31 +113,24 @@ def stack_frames(
     channels = frames[0].channels
     limit = memory_limit(frames, canvas, resources)
     planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols)
-    sources = [_source(*item, canvas, options) for item in zip(frames, matrices, photometry, strict=True)]
+    sources = [
+        source_of(*item, canvas, reference, options)
+        for item in zip(frames, matrices, photometry, strict=True)
+    ]
     free = limit - plane_bytes(canvas, channels)
     blocks = list(_blocks(canvas, len(frames), channels, free // 4 // resources.workers))
     shelf = Shelf(open_file_limit(len(frames)), free // 3)
     pages = PageGuard(shelf, free // 3)
     weight = np.array([p.weight for p in photometry], np.float32)
     noise = np.array([p.noise for p in photometry], np.float32)
-    middle = ((reference.cols - 1) / 2 - canvas.x0, (reference.rows - 1) / 2 - canvas.y0)
-    half = max(reference.rows, reference.cols) / 2
     lock = threading.Lock()
 
-    def work(block: _Block) -> None:
-        active = [k for k, source in enumerate(sources) if _reaches(source, block)]
+    def work(block: Block) -> None:
+        active = [k for k, source in enumerate(sources) if source.reaches(block)]
         if active:
             samples = np.empty((channels, len(active), block.rows, block.cols), np.float32)
             for place, k in enumerate(active):
-                _warp(
-                    shelf.get(k, sources[k].frame),
-                    sources[k],
-                    block,
-                    middle,
-                    half,
-                    options,
-                    samples[:, place],
-                )
+                warp(shelf.get(k, sources[k].frame), sources[k], block, samples[:, place])
             tally = _combine(samples, weight[active], noise[active], options, planes, block)
             with lock:
                 planes.tally[active] += tally
@@ -178,29 +144,7 @@ def stack_frames(
     return planes
 
 
-def _source(
-    frame: Frame, matrix: Matrix, photometry: Photometry, canvas: Canvas, options: Options
-) -> _Source:
-    shift = np.array([[1.0, 0.0, canvas.x0], [0.0, 1.0, canvas.y0]])
-    inverse = compose(invert(matrix), shift)
-    # Moved by whole pixels, as near as the kernel's table can tell: copied, not interpolated.
-    moved = np.column_stack([np.eye(2), np.rint(inverse[:, 2])])
-    ends = corners(canvas.rows, canvas.cols)
-    whole = bool(np.abs(apply(inverse, ends) - apply(moved, ends)).max() < 0.5 / STEPS)
-    inverse = moved if whole else inverse
-    surface = np.zeros((frame.channels, 6))
-    surface[:, : photometry.surface.shape[1]] = photometry.surface
-    return _Source(
-        frame,
-        inverse,
-        COPY if whole else options.kernel,
-        (photometry.scale / scale_of(matrix) ** 2).astype(np.float32),
-        surface,
-        pattern_codes(frame.cfa) if frame.cfa else np.zeros((2, 2), np.uint8),
-    )
-
-
-def _blocks(canvas: Canvas, frames: int, channels: int, budget: int) -> Iterator[_Block]:
+def _blocks(canvas: Canvas, frames: int, channels: int, budget: int) -> Iterator[Block]:
     """Cut the canvas into blocks whose samples fit the cache, and the budget in any case."""
     sample = 4 * frames * channels
     pixels = min(max(BLOCK_BYTES // sample, MIN_BLOCK_PIXELS), MAX_BLOCK_PIXELS, max(budget // sample, 1024))
@@ -208,68 +152,7 @@ def _blocks(canvas: Canvas, frames: int, channels: int, budget: int) -> Iterator
     rows = max(1, pixels // cols)
     for top in range(0, canvas.rows, rows):
         for left in range(0, canvas.cols, cols):
-            yield _Block(top, left, min(rows, canvas.rows - top), min(cols, canvas.cols - left))
-
-
-def _bounds(source: _Source, block: _Block) -> tuple[int, int, int, int]:
-    """Return first row, first col, rows, cols of the patch of the frame that a block needs."""
-    right, bottom = block.left + block.cols - 1, block.top + block.rows - 1
-    ends = np.array(
-        [[block.left, block.top], [right, block.top], [block.left, bottom], [right, bottom]], np.float64
-    )
-    x, y = apply(source.inverse, ends).T
-    reach, frame = source.reach, source.frame
-    row = max(math.floor(y.min()) - reach, 0)
-    col = max(math.floor(x.min()) - reach, 0)
-    return (
-        row,
-        col,
-        min(math.floor(y.max()) + reach + 2, frame.rows) - row,
-        min(math.floor(x.max()) + reach + 2, frame.cols) - col,
-    )
-
-
-def _reaches(source: _Source, block: _Block) -> bool:
-    _, _, rows, cols = _bounds(source, block)
-    return rows > 0 and cols > 0
-
-
-def _warp(
-    pixels: Pixels,
-    source: _Source,
-    block: _Block,
-    middle: tuple[float, float],
-    half: float,
-    options: Options,
-    out: NDArray[np.float32],
-) -> None:
-    """Fill one frame's samples of a block."""
-    row, col, rows, cols = _bounds(source, block)
-    stored = pixels.patch(row, col, rows, cols)
-    if source.frame.channels == 1:
-        patch = stored.reshape(rows, cols, 1)
-    else:
-        patch = np.empty((rows, cols, PAD), np.float32)
-        planes = np.moveaxis(patch, -1, 0)
-        if source.frame.cfa:
-            demosaic(stored[0], source.codes, row, col, planes)
-        else:
-            planes[:3] = stored
-    warp_block(
-        patch,
-        row,
-        col,
-        source.inverse,
-        block.top,
-        block.left,
-        source.kernel,
-        options.clamp,
-        source.scale,
-        source.surface,
-        middle,
-        half,
-        out,
-    )
+            yield Block(top, left, min(rows, canvas.rows - top), min(cols, canvas.cols - left))
 
 
 def _combine(
@@ -278,7 +161,7 @@ def _combine(
     noise: NDArray[np.float32],
     options: Options,
     planes: Planes,
-    block: _Block,
+    block: Block,
 ) -> NDArray[np.int64]:
     """Reject and combine a block's samples into the planes; return the frames' tallies."""
     channels, frames, rows, cols = samples.shape

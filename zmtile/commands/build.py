@@ -1,0 +1,171 @@
+"""`zmtile build`: from light frames to a master tile."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zmtile import options
+from zmtile.clioptions import (
+    SectionCommand,
+    matching,
+    registration,
+    running,
+    selection,
+    size,
+    stacking,
+    writing,
+)
+from zmtile.options import Options, Resources
+
+__all__ = ["build"]
+
+DEFAULT_NAME = "master_tile_<object>_<filter>.fits"
+PLANES = ", ".join((*options.EXTRA_PLANES, "all", "none"))
+
+
+def _planes(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the planes asked for, in the order of the table."""
+    asked = {word.strip().lower() for text in given for word in text.split(",") if word.strip()}
+    known = {"all", "none", *options.EXTRA_PLANES}
+    if not asked <= known or {"all", "none"} <= asked or ("none" in asked and len(asked) > 1):
+        raise click.BadParameter(f"{','.join(given)!r} is not a list of planes.")
+    return tuple(p for p in options.EXTRA_PLANES if "all" in asked or p in asked)
+
+
+EPILOG = """\
+Examples:
+
+\b
+  zmtile build group/*.fits
+  zmtile build night1/ night2/ -o m94.fits --framing union
+  zmtile build @frames.txt --reject sigma --kappa 3 2.5 --json > m94.json
+
+Exit codes:
+
+\b
+  0    built
+  1    built, but frames were left out
+  2    usage or bad input; nothing was written
+  3    too few frames could be registered; nothing was written
+  70   a bug in zmtile
+  129  stopped by SIGHUP (the terminal was closed); nothing was written
+  130  stopped by Ctrl-C; nothing was written
+  143  stopped by SIGTERM; nothing was written
+"""
+
+
+@click.command(cls=SectionCommand, epilog=EPILOG, context_settings={"show_default": True})
+@click.argument("frames", nargs=-1, required=True)
+@selection("--reference", metavar="FILE", show_default="chosen by its stars", help="Reference frame.")
+@selection("--min-frames", type=int, show_default="2", help="Fewer that can be registered is an error.")
+@selection("--skip-unreadable", is_flag=True, help="Leave unreadable files out instead of stopping.")
+@registration("--align", type=options.ALIGNMENTS, help="Match stars, or use the frames' WCS alone.")
+@registration("--transform", type=options.TRANSFORMS, help="Model fitted on the matched stars.")
+@registration("--framing", type=options.FRAMINGS, help="What the tile shows.")
+@matching("--normalize", type=options.NORMALIZATIONS, help="What is matched to the reference.")
+@matching("--weight", type=options.WEIGHTS, help="Weights of the mean.")
+@stacking("--kernel", type=options.KERNELS, help="Interpolation.")
+@stacking("--clamp/--no-clamp", help="Keep interpolation from making dark rings.")
+@stacking("--reject", type=options.REJECTIONS, help="How outliers are found.")
+@stacking(
+    "--kappa",
+    nargs=2,
+    type=float,
+    metavar="LOW HIGH",
+    show_default="3 3",
+    help="Bounds of rejection, in sigma.",
+)
+@stacking(
+    "--winsor-limits",
+    nargs=2,
+    type=float,
+    metavar="LOW HIGH",
+    show_default="0.05 0.05",
+    help="What winsor-quantile clips.",
+)
+@stacking("--rewinsorize", is_flag=True, help="winsor-quantile replaces outliers by their bound.")
+@stacking("--combine", type=options.COMBINES, help="How the survivors are combined.")
+@stacking("--min-coverage", type=int, help="No data where fewer frames have some.")
+@writing("--output", "-o", type=click.Path(path_type=Path), show_default=DEFAULT_NAME, help="File to write.")
+@writing("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@writing("--fill", type=float, show_default="NaN", help="Value of image pixels without data.")
+@writing("--planes", multiple=True, callback=_planes, metavar="NAMES", help=f"Beside the others: {PLANES}.")
+@running("--threads", type=int, show_default="every core", help="Worker threads.")
+@running(
+    "--memory-limit",
+    callback=size,
+    metavar="SIZE",
+    show_default="2GiB or as needed",
+    help="Memory for pixels.",
+)
+@running("--dry-run", is_flag=True, help="Register the frames and show the plan; write nothing.")
+@running("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
+@running("--verbose", "-v", count=True, show_default=False, help="Tell more; twice: tracebacks too.")
+@running("--quiet", "-q", is_flag=True, help="Tell of warnings and errors only.")
+def build(
+    frames: tuple[str, ...],
+    output: Path | None,
+    overwrite: bool,
+    threads: int | None,
+    memory_limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+    verbose: int,
+    quiet: bool,
+    **choices: Any,
+) -> int:
+    """Build a master tile from light frames.
+
+    FRAMES are FITS files, folders, patterns, or @list.txt: a text file with one of these per line.
+    Their order has no influence.
+    """
+    chosen, resources = Options(**choices), Resources(threads, memory_limit)
+
+    from zmtile.console import reporting, say
+    from zmtile.inputs import expand
+    from zmtile.jsonout import dumps, report_of
+
+    with reporting(verbose, quiet, as_json) as progress:
+        inputs = expand(frames)
+        if output is not None:
+            _check_target(output, inputs, overwrite)
+
+        from zmtile.pipeline import plan_tile, stack_plan
+
+        plan = plan_tile(inputs, chosen, resources, progress)
+        target = output or Path(plan.default_name)
+        _check_target(target, inputs, overwrite)
+        tile = None
+        if not dry_run:
+            tile = stack_plan(plan, resources, progress)
+            progress.stage("write", 1)
+            target = tile.write(target, overwrite=overwrite, fill=chosen.fill, planes=chosen.planes)
+            progress.step()
+        progress.done()
+    report = report_of(plan, tile, target, progress.seconds)
+    if as_json:
+        say(dumps(report))
+    elif not quiet:
+        from zmtile.summary import summary
+
+        say(summary(report))
+    return int(report["exit_code"])
+
+
+def _check_target(target: Path, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Refuse a target that cannot be written or that is one of the inputs, before the long work."""
+    from zmtile.errors import TargetError
+    from zmtile.tile import check_target
+
+    with contextlib.suppress(OSError):  # what is wrong with the target, check_target says
+        if target.exists() and any(target.samefile(path) for path in inputs):
+            raise TargetError(
+                f"{target}: the output is one of the frames",
+                "Choose another -o, or take it out of the frames.",
+            )
+    check_target(target, overwrite)

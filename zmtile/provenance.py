@@ -1,0 +1,108 @@
+"""Provenance: what is written down of every input, those that were left out included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from zmtile.canvas import Canvas
+from zmtile.frame import Frame
+from zmtile.match import Photometry
+from zmtile.measure import FrameStats
+from zmtile.records import FrameRecord
+from zmtile.register import Registration
+from zmtile.stack import Planes
+
+__all__ = ["records_of", "tallied"]
+
+
+def records_of(
+    frames: Sequence[Frame],
+    stats: Sequence[FrameStats],
+    registration: Registration,
+    photometry: dict[int, Photometry],
+    unreadable: Sequence[tuple[str, str]],
+) -> tuple[FrameRecord, ...]:
+    """Write down what is known of every input: in the order of their names, unreadable ones last."""
+    channels = frames[0].channels
+    unknown = (math.nan,) * channels
+    records = []
+    for k, (frame, stat) in enumerate(zip(frames, stats, strict=True)):
+        transform, light = registration.transforms[k], photometry.get(k)
+        records.append(
+            FrameRecord(
+                name=frame.name,
+                sha256=stat.sha256,
+                used=transform is not None,
+                reason=registration.reasons[k],
+                date=frame.date,
+                exposure=frame.exposure,
+                nstars=len(stat.stars),
+                nmatch=transform.nmatch if transform else 0,
+                rms=transform.rms if transform else math.nan,
+                matrix=transform.matrix if transform else np.full((2, 3), math.nan),
+                fwhm=stat.fwhm,
+                noise=tuple(float(v) for v in stat.noise),
+                scale=tuple(float(v) for v in light.scale) if light else unknown,
+                offset=_term(light, 0) if light else unknown,
+                slope_x=_term(light, 1) if light else unknown,
+                slope_y=_term(light, 2) if light else unknown,
+                weight=tuple(float(v) for v in light.weight) if light else unknown,
+                nrejlow=0,
+                nrejhigh=0,
+                footprint=0.0,
+            )
+        )
+    records += [
+        FrameRecord(
+            name=name,
+            sha256="",
+            used=False,
+            reason=reason,
+            date=None,
+            exposure=math.nan,
+            nstars=0,
+            nmatch=0,
+            rms=math.nan,
+            matrix=np.full((2, 3), math.nan),
+            fwhm=math.nan,
+            noise=unknown,
+            scale=unknown,
+            offset=unknown,
+            slope_x=unknown,
+            slope_y=unknown,
+            weight=unknown,
+            nrejlow=0,
+            nrejhigh=0,
+            footprint=0.0,
+        )
+        for name, reason in unreadable
+    ]
+    return tuple(records)
+
+
+def _term(light: Photometry, index: int) -> tuple[float, ...]:
+    """Return one coefficient of the sky surface for each channel; a constant has no slope."""
+    channels, terms = light.surface.shape
+    return tuple(float(v) for v in light.surface[:, index]) if index < terms else (0.0,) * channels
+
+
+def tallied(records: Sequence[FrameRecord], planes: Planes, canvas: Canvas) -> tuple[FrameRecord, ...]:
+    """Return the records with what the stack counted for each frame."""
+    size = canvas.rows * canvas.cols
+    counts = iter(planes.tally)
+    told = []
+    for record in records:
+        if record.used:
+            tally = next(counts)
+            record = replace(
+                record,
+                nrejlow=int(tally[:, 1].sum()),
+                nrejhigh=int(tally[:, 2].sum()),
+                footprint=float(tally[:, 0].mean() / size),
+            )
+        told.append(record)
+    return tuple(told)

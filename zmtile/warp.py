@@ -1,0 +1,155 @@
+"""Warp: what one frame contributes to a block of the tile, straight from its raw pixels.
+
+Only the patch under the block is read; it is demosaiced, interpolated and matched in one go.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmtile.canvas import Canvas
+from zmtile.frame import Frame
+from zmtile.kernels.demosaic import demosaic, pattern_codes
+from zmtile.kernels.warp import COPY, PAD, STEPS, kernel_table, warp_block
+from zmtile.match import Photometry
+from zmtile.options import Options
+from zmtile.pixels import Pixels
+from zmtile.transform import Matrix, apply, compose, corners, invert, scale_of
+
+__all__ = ["Block", "Source", "source_of", "warp"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangle of tile pixels."""
+
+    top: int
+    left: int
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """One frame as the second pass needs it.
+
+    Attributes
+    ----------
+    frame : Frame
+    inverse : (2, 3) float64
+        Tile pixel → frame pixel.
+    kernel : str
+        As for `zmtile.kernels.warp.kernel_table`.
+    clamp : bool
+        Keep interpolation from undershooting.
+    scale : (channels,) float32
+        Factor on the pixel values, the change of pixel area included.
+    surface : (channels, 6) float64
+        Sky added after scaling, as for `zmtile.kernels.warp.warp_block`.
+    middle, half : (float, float) and float
+        Tile pixel at the middle of the reference, and half of its longer side: the surface's units.
+    codes : (2, 2) uint8
+        Colours of a mosaic.
+    """
+
+    frame: Frame
+    inverse: Matrix
+    kernel: str
+    clamp: bool
+    scale: NDArray[np.float32]
+    surface: NDArray[np.float64]
+    middle: tuple[float, float]
+    half: float
+    codes: NDArray[np.uint8]
+
+    @property
+    def reach(self) -> int:
+        """Pixels that the kernel, and the demosaic under it, look to either side."""
+        return int(kernel_table(self.kernel).shape[1]) // 2 + 2
+
+    def bounds(self, block: Block) -> tuple[int, int, int, int]:
+        """Return first row, first col, rows, cols of the patch of the frame that a block needs."""
+        right, bottom = block.left + block.cols - 1, block.top + block.rows - 1
+        ends = np.array(
+            [[block.left, block.top], [right, block.top], [block.left, bottom], [right, bottom]], np.float64
+        )
+        x, y = apply(self.inverse, ends).T
+        reach, frame = self.reach, self.frame
+        row = max(math.floor(y.min()) - reach, 0)
+        col = max(math.floor(x.min()) - reach, 0)
+        return (
+            row,
+            col,
+            min(math.floor(y.max()) + reach + 2, frame.rows) - row,
+            min(math.floor(x.max()) + reach + 2, frame.cols) - col,
+        )
+
+    def reaches(self, block: Block) -> bool:
+        """Tell whether any pixel of the frame may fall on a block."""
+        _, _, rows, cols = self.bounds(block)
+        return rows > 0 and cols > 0
+
+
+def source_of(
+    frame: Frame,
+    matrix: Matrix,
+    photometry: Photometry,
+    canvas: Canvas,
+    reference: Frame,
+    options: Options,
+) -> Source:
+    """Return a frame as the second pass needs it; `reference` gives the sky surfaces their scale."""
+    shift = np.array([[1.0, 0.0, canvas.x0], [0.0, 1.0, canvas.y0]])
+    inverse = compose(invert(matrix), shift)
+    # Moved by whole pixels, as near as the kernel's table can tell: copied, not interpolated.
+    moved = np.column_stack([np.eye(2), np.rint(inverse[:, 2])])
+    ends = corners(canvas.rows, canvas.cols)
+    whole = bool(np.abs(apply(inverse, ends) - apply(moved, ends)).max() < 0.5 / STEPS)
+    inverse = moved if whole else inverse
+    surface = np.zeros((frame.channels, 6))
+    surface[:, : photometry.surface.shape[1]] = photometry.surface
+    return Source(
+        frame,
+        inverse,
+        COPY if whole else options.kernel,
+        options.clamp,
+        (photometry.scale / scale_of(matrix) ** 2).astype(np.float32),
+        surface,
+        ((reference.cols - 1) / 2 - canvas.x0, (reference.rows - 1) / 2 - canvas.y0),
+        max(reference.rows, reference.cols) / 2,
+        pattern_codes(frame.cfa) if frame.cfa else np.zeros((2, 2), np.uint8),
+    )
+
+
+def warp(pixels: Pixels, source: Source, block: Block, out: NDArray[np.float32]) -> None:
+    """Fill one frame's samples of a block, (channels, rows, cols): matched values, NaN without data."""
+    row, col, rows, cols = source.bounds(block)
+    stored = pixels.patch(row, col, rows, cols)
+    if source.frame.channels == 1:
+        patch = stored.reshape(rows, cols, 1)
+    else:
+        patch = np.empty((rows, cols, PAD), np.float32)
+        planes = np.moveaxis(patch, -1, 0)
+        if source.frame.cfa:
+            demosaic(stored[0], source.codes, row, col, planes)
+        else:
+            planes[:3] = stored
+    warp_block(
+        patch,
+        row,
+        col,
+        source.inverse,
+        block.top,
+        block.left,
+        source.kernel,
+        source.clamp,
+        source.scale,
+        source.surface,
+        source.middle,
+        source.half,
+        out,
+    )
