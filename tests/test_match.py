@@ -8,9 +8,10 @@ import pytest
 
 from zmtile import Options
 from zmtile.frame import read_frame
-from zmtile.match import _log_ratio, _pairs, _solve_blocks, match, surface_terms
+from zmtile.match import match
 from zmtile.measure import measure
 from zmtile.progress import NullProgress
+from zmtile.skysurface import surface_terms
 
 SPEC = make_group.GroupSpec(
     frames=5, rows=512, cols=640, stars=200, seed=4, transparency=(0.6, 1.0), trails=0.0
@@ -123,44 +124,9 @@ def test_a_narrow_overlap_invents_no_gradient(tmp_path, overlap):
         assert np.abs(light.surface[:, 1:]).max(initial=0) < 0.6 * 45
 
 
-def test_panels_are_joined(group):
-    frames = group[0]
-    shift = [np.array([[1.0, 0, 480 * (k // 10) + k % 10], [0, 1, k % 10]]) for k in range(30)]
-    pairs = _pairs([frames[0]] * 30, shift, 0)
-    joined = {0}
-    for _ in range(30):
-        joined |= {q for p in pairs for q in (p.a, p.b) if {p.a, p.b} & joined}
-    assert joined == set(range(30))
-
-
 def test_a_channel_without_noise_weighs_alike(group):
     frames, stats, truth = group
     silent = [dataclasses.replace(s, noise=s.noise * [1, 1, 0]) for s in stats]
     lights = match(frames, silent, list(truth.matrices), 0, Options(), NullProgress())
     np.testing.assert_array_equal([light.weight[2] for light in lights], 1.0)
     assert all(np.isfinite(light.weight).all() for light in lights)
-
-
-def test_saturated_and_variable_stars_do_not_count():
-    rng = np.random.default_rng(0)
-    flux = 10 ** rng.uniform(3, 5, 60)
-    other = 0.8 * flux * rng.normal(1, 0.01, 60)
-    other[np.argsort(flux)[-8:]] *= 0.5
-    other[3] *= 3
-    found = _log_ratio(flux.astype(np.float32), other.astype(np.float32), 20.0, 20.0)
-    assert found is not None
-    assert np.exp(-found[0]) == pytest.approx(0.8, rel=0.006)
-    assert _log_ratio(flux[:2].astype(np.float32), other[:2].astype(np.float32), 20.0, 20.0) is None
-
-
-def test_graph_solution_and_frames_without_ties():
-    # 1 - 0 = 5, 2 - 1 = 3, nothing is known of 3.
-    normal, right = np.zeros((4, 4)), np.zeros(4)
-    for a, b, d in ((1, 0, 5.0), (2, 1, 3.0)):
-        normal[[a, b], [a, b]] += 1
-        normal[[a, b], [b, a]] -= 1
-        right[a] += d
-        right[b] -= d
-    value, tied = _solve_blocks(normal, right, 1, 0)
-    np.testing.assert_allclose(value.ravel(), [0, 5, 8, 0], atol=1e-12)
-    np.testing.assert_array_equal(tied, [True, True, True, False])
