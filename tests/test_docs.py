@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 import pytest
 
-from zmtile.cli import build
+from zmtile.cli import cli
+from zmtile.commands.build import build
 from zmtile.jsonout import report_of
 from zmtile.keywords import KEYWORDS
 from zmtile.options import Options
@@ -56,9 +57,11 @@ def test_every_column_of_frames_has_a_row_in_the_order_of_the_table():
     assert list(documented) == [column.name for column in COLUMNS]
 
 
-def test_every_option_has_a_row_with_its_choices_and_default():
-    documented = rows(section(page("docs/cli.md"), "Options"))
-    parameters = build.get_params(click.Context(build, help_option_names=["-h", "--help"]))
+@pytest.mark.parametrize("name", cli.commands)
+def test_every_option_has_a_row_with_its_choices_and_default(name):
+    command = cli.commands[name]
+    documented = rows(section(page("docs/cli.md"), "Options" if name == "build" else f"zmtile {name}"))
+    parameters = command.get_params(click.Context(command, help_option_names=["-h", "--help"]))
     options = {max(p.opts, key=len): p for p in parameters if isinstance(p, click.Option)}
     assert set(documented) == set(options)
     for name, option in options.items():

@@ -17,6 +17,7 @@ import click
 
 from zmtile import __version__
 from zmtile.commands.build import build
+from zmtile.commands.preview import preview
 from zmtile.errors import Stopped, UsageError, ZmtileError
 
 __all__ = ["cli", "main"]
@@ -130,4 +131,5 @@ def cli(ctx: click.Context) -> int:
     return UsageError.exit_code
 
 
-cli.add_command(build)
+for command in (build, preview):
+    cli.add_command(command)
