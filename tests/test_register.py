@@ -8,7 +8,8 @@ from astropy.io import fits
 
 from zmtile import UsageError
 from zmtile.frame import Frame
-from zmtile.register import _odd_scales, find_reference
+from zmtile.reference import find_reference
+from zmtile.register import _odd_scales
 from zmtile.transform import IDENTITY, Transform
 
 
