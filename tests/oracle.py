@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import stats
 
 
 def finite(column):
@@ -57,6 +58,55 @@ def winsor_quantile(column, qlow=0.05, qhigh=0.05, klow=3.0, khigh=3.0):
     low, high = quantile_bounds(column, qlow, qhigh, klow, khigh)
     kept = np.array([x for x in finite(column) if low <= x <= high])
     return kept if len(kept) else finite(column)
+
+
+def mad(column, klow=3.0, khigh=3.0):
+    return iterate(finite(column), klow, khigh, lambda x: 1.4826 * np.median(np.abs(x - np.median(x))))
+
+
+def linear_fit(column, klow=3.0, khigh=3.0):
+    """A straight line over rank; from either end, samples beyond kappa mean absolute deviations go."""
+    x = finite(column)
+    while len(x) >= 3:
+        rank = np.arange(len(x))
+        middle = np.median(x)  # float64 loses nothing to the level of the sky
+        residual = x - middle - np.polyval(np.polyfit(rank, x - middle, 1), rank)
+        sigma = max(np.abs(residual).mean(), 1e-6 * (x[-1] - x[0]))
+        first = np.flatnonzero(residual >= -klow * sigma)[0]
+        last = np.flatnonzero(residual <= khigh * sigma)[-1]
+        kept = x[first : last + 1]
+        if len(kept) in (0, len(x)):
+            break
+        x = kept
+    return x
+
+
+def esd(column, fraction=0.3, alpha=0.05):
+    """Generalised ESD as Rosner gives it: the last test that rejects decides how many go."""
+    x = finite(column)
+    n = len(x)
+    if n < 3:
+        return x
+    left, kept = x, x
+    for i in range(1, min(int(fraction * n), n - 2) + 1):
+        away = np.abs(left - left.mean())
+        spread = left.std(ddof=1)
+        # Of two that are equally far, the higher goes.
+        worst = len(left) - 1 if away[-1] >= away[0] else 0
+        p = 1 - alpha / (2 * (n - i + 1))
+        t = stats.t.ppf(p, n - i - 1)
+        critical = (n - i) * t / math.sqrt((n - i - 1 + t * t) * (n - i + 1))
+        left, distance = np.delete(left, worst), away[worst]
+        if distance > critical * spread:
+            kept = left
+    return x[(x >= kept[0]) & (x <= kept[-1])]  # a sample equal to a survivor survives
+
+
+def minmax(column, low=1, high=1):
+    x = finite(column)
+    if len(x) < 3 or len(x) <= low + high:
+        return x
+    return x[(x >= x[low]) & (x <= x[len(x) - 1 - high])]
 
 
 def interpolate(image, x, y, weights_of, taps):

@@ -244,8 +244,16 @@ def test_every_option_reaches_the_library(handed, group):
         min_frames=3,
         skip_unreadable=True,
     )
-    assert all(getattr(chosen, f.name) != getattr(Options(), f.name) for f in fields(Options))
     assert resources == options.Resources(2, 3 * 2**29)
+    # Those that belong to another rejection would be refused here.
+    apart = [
+        ("--reject esd --esd-outliers 0.2 --esd-alpha 0.01", {"esd_outliers": 0.2, "esd_alpha": 0.01}),
+        ("--reject minmax --minmax 2 3", {"minmax": (2, 3)}),
+    ]
+    for words, values in apart:
+        assert handed(group[0], *words.split())[1] == Options(reject=words.split()[1], **values)
+    changed = {f.name for f in fields(Options) if getattr(chosen, f.name) != getattr(Options(), f.name)}
+    assert changed.union(*(values for _, values in apart)) == {f.name for f in fields(Options)}
 
 
 @pytest.mark.parametrize(

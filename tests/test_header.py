@@ -91,17 +91,27 @@ def test_every_comment_fits_beside_a_number():
 def test_every_option_is_told():
     told = {
         "reference": "by the user", "align": "wcs", "transform": "affine", "framing": "union",
-        "normalize": "scale", "weight": "none", "reject": "winsor-quantile", "kappa": (2.5, 3.5),
-        "winsor_limits": (0.1, 0.2), "rewinsorize": True, "combine": "median", "min_coverage": 4,
+        "normalize": "scale", "weight": "none", "combine": "median", "min_coverage": 4,
         "kernel": "lanczos3", "clamp": False, "min_frames": 7, "skip_unreadable": True,
     }  # fmt: skip
-    changed = Options(**(told | {"reference": "a.fits"}))
-    header, plain = build([frame()], changed), build([frame()])
+    # Options that belong to one rejection are refused with the others.
+    rejections = [
+        {"reject": "winsor-quantile", "kappa": (2.5, 3.5), "winsor_limits": (0.1, 0.2), "rewinsorize": True},
+        {"reject": "esd", "esd_outliers": 0.25, "esd_alpha": 0.01},
+        {"reject": "minmax", "minmax": (2, 3)},
+    ]
     elsewhere = {"fill", "planes"}  # Tile.write's
-    assert {f.name for f in fields(Options)} == set(told) | elsewhere
-    differing = {key: header[key] for key in header if header[key] != plain[key]}
-    values = [v for value in told.values() for v in (value if isinstance(value, tuple) else (value,))]
-    assert sorted(map(str, differing.values())) == sorted(map(str, values))
+    assert {f.name for f in fields(Options)} == set(told).union(elsewhere, *rejections)
+    plain = build([frame()])
+    for rejection in rejections:
+        header = build([frame()], Options(**(told | rejection | {"reference": "a.fits"})))
+        differing = {key: header[key] for key in header if header[key] != plain[key]}
+        values = [
+            v
+            for value in (told | rejection).values()
+            for v in (value if isinstance(value, tuple) else (value,))
+        ]
+        assert sorted(map(str, differing.values())) == sorted(map(str, values))
 
 
 def test_keys_that_zemosaic_reads():

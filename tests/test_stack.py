@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from strategies import stacks
 
 from zmtile import UsageError, winsorized_sigma_clip
+from zmtile.clip import critical_values
 from zmtile.kernels.network import comparators
 from zmtile.options import REJECTIONS
 
@@ -54,13 +55,22 @@ def test_winsor_keeps_the_survivors_of_the_oracle(seed):
     assert differing == 0
 
 
-@pytest.mark.parametrize("method", ["sigma", "winsor-quantile", "none"])
+ORACLES = {
+    "sigma": oracle.sigma,
+    "winsor-quantile": oracle.winsor_quantile,
+    "mad": oracle.mad,
+    "linear-fit": oracle.linear_fit,
+    "esd": oracle.esd,
+    "minmax": oracle.minmax,
+    "none": oracle.finite,
+}
+
+
+@pytest.mark.parametrize("method", ORACLES)
 @pytest.mark.parametrize("seed", range(5))
 def test_other_methods_keep_the_survivors_of_their_oracle(method, seed):
     stack = columns(400, seed + 50)
-    reference = {"sigma": oracle.sigma, "winsor-quantile": oracle.winsor_quantile, "none": oracle.finite}[
-        method
-    ]
+    reference = ORACLES[method]
     image, _, rejlow, rejhigh = clip(stack, method=method)
     for i in range(stack.shape[1]):
         kept = reference(stack[:, i])
@@ -93,6 +103,53 @@ def test_asymmetric_kappa():
         np.testing.assert_array_equal(survivors_by_count(stack[:, i], int(rejlow[i]), int(rejhigh[i])), kept)
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "reference"),
+    [
+        ("mad", {"kappa": (2.0, 4.0)}, lambda x: oracle.mad(x, 2.0, 4.0)),
+        ("linear-fit", {"kappa": (1.5, 2.5)}, lambda x: oracle.linear_fit(x, 1.5, 2.5)),
+        ("esd", {"esd_outliers": 0.5, "esd_alpha": 0.4}, lambda x: oracle.esd(x, 0.5, 0.4)),
+        ("minmax", {"minmax": (0, 3)}, lambda x: oracle.minmax(x, 0, 3)),
+        ("minmax", {"minmax": (8, 5)}, lambda x: oracle.minmax(x, 8, 5)),
+    ],
+)
+def test_methods_take_their_own_options(method, options, reference):
+    stack = columns(400, 17, frames=(21, 21))
+    _, _, rejlow, rejhigh = clip(stack, method=method, **options)
+    assert rejlow.any() or rejhigh.any()
+    for i in range(stack.shape[1]):
+        kept = survivors_by_count(stack[:, i], int(rejlow[i]), int(rejhigh[i]))
+        np.testing.assert_array_equal(kept, reference(stack[:, i]))
+
+
+def test_esd_finds_the_outliers_of_rosner():
+    # The data of Rosner's paper, as NIST's handbook prints them (1.3.5.17.3): three outliers at alpha 0.05.
+    sample = (
+        "-0.25 0.68 0.94 1.15 1.20 1.26 1.26 1.34 1.38 1.43 1.49 1.49 1.55 1.56 1.58 1.65 1.69 1.70 1.76 "
+        "1.77 1.81 1.91 1.94 1.96 1.99 2.06 2.09 2.10 2.14 2.15 2.23 2.24 2.26 2.35 2.37 2.40 2.47 2.54 "
+        "2.62 2.64 2.90 2.92 2.92 2.93 3.21 3.26 3.30 3.59 3.68 4.30 4.64 5.34 5.42 6.01"
+    )
+    stack = np.array(sample.split(), np.float32)[:, None]
+    _, _, rejlow, rejhigh = clip(stack, method="esd", esd_outliers=0.2)
+    assert (rejlow[0], rejhigh[0]) == (0, 3)
+    critical = critical_values(54, 0.05)
+    np.testing.assert_allclose(critical[[54, 53, 52, 45]], [3.158, 3.151, 3.143, 3.085], atol=0.001)
+
+
+@pytest.mark.parametrize("method", ["winsor", "sigma", "mad", "linear-fit", "esd", "minmax"])
+def test_equal_samples_share_their_fate(method):
+    rng = np.random.default_rng(4)
+    stack = rng.integers(0, 6, (15, 500)).astype(np.float32)
+    stack[rng.random(stack.shape) < 0.1] = 40
+    weights = rng.uniform(0.5, 2, 15)
+    image, _, rejlow, rejhigh = clip(stack, method=method, weights=weights)
+    for i in range(stack.shape[1]):
+        kept = survivors_by_count(stack[:, i], int(rejlow[i]), int(rejhigh[i]))
+        inside = (stack[:, i] >= kept[0]) & (stack[:, i] <= kept[-1])
+        assert inside.sum() == len(kept)
+        assert image[i] == pytest.approx(np.average(stack[inside, i], weights=weights[inside]), abs=1e-4)
+
+
 def test_a_trail_is_rejected_and_leaves_no_trace():
     # A mean that clamps instead of rejecting leaves a trail of 50 sigma as +2 sigma at n = 8.
     rng = np.random.default_rng(0)
@@ -104,11 +161,11 @@ def test_a_trail_is_rejected_and_leaves_no_trace():
     assert abs(image.mean() - 1000) < 4 * 10 / np.sqrt(clean.size)
 
 
-@pytest.mark.parametrize("method", ["winsor", "sigma", "winsor-quantile"])
+@pytest.mark.parametrize("method", ["winsor", "sigma", "mad", "linear-fit", "winsor-quantile"])
 def test_a_tiny_kappa_never_rejects_all(method):
     stack = columns(400, 13, frames=(4, 4))
     image, coverage, rejlow, rejhigh = clip(stack, kappa=(0.3, 0.3), method=method)
-    reference = {"winsor": oracle.winsor, "sigma": oracle.sigma}
+    reference = {"winsor": oracle.winsor, **ORACLES}
     np.testing.assert_array_equal(np.isnan(image), coverage == 0)
     for i in range(stack.shape[1]):
         if method == "winsor-quantile":

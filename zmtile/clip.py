@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from zmtile.errors import UsageError
 from zmtile.frame import LARGEST
+from zmtile.kernels.bounds import METHODS
 from zmtile.kernels.network import comparators
-from zmtile.kernels.reject import METHODS, stack_block
+from zmtile.kernels.reject import stack_block
 from zmtile.options import Options, Resources
 from zmtile.parallel import run_parallel
 from zmtile.progress import NullProgress
@@ -54,6 +57,9 @@ def winsorized_sigma_clip(
     method: str = "winsor",
     winsor_limits: tuple[float, float] = (0.05, 0.05),
     rewinsorize: bool = False,
+    esd_outliers: float = 0.3,
+    esd_alpha: float = 0.05,
+    minmax: tuple[int, int] = (1, 1),
     combine: str = "mean",
     threads: int | None = None,
 ) -> ClipResult:
@@ -67,12 +73,17 @@ def winsorized_sigma_clip(
         Bounds below and above the median, in sigma.
     weights : (N,) array, optional
         Positive weights of the mean; equal when not given.
-    method : {'winsor', 'winsor-quantile', 'sigma', 'none'}
-        'winsor' is Huber's winsorisation with true rejection, as PixInsight and Siril define it.
+    method : {'winsor', 'winsor-quantile', 'sigma', 'mad', 'linear-fit', 'esd', 'minmax', 'none'}
+        docs/how-it-works.md defines them. 'winsor' is Huber's winsorisation with true rejection, as
+        PixInsight and Siril define it.
     winsor_limits : (float, float)
         Fractions clipped by 'winsor-quantile'.
     rewinsorize : bool
         'winsor-quantile' replaces an outlier by its bound.
+    esd_outliers, esd_alpha : float
+        Largest fraction that 'esd' rejects, and its significance.
+    minmax : (int, int)
+        Samples that 'minmax' drops below and above.
     combine : {'mean', 'median'}
     threads : int, optional
         One for every usable core when not given; without influence on the result.
@@ -96,7 +107,14 @@ def winsorized_sigma_clip(
     array([[nan, 10.]], dtype=float32)
     """
     options = Options(
-        kappa=kappa, reject=method, winsor_limits=winsor_limits, rewinsorize=rewinsorize, combine=combine
+        kappa=kappa,
+        reject=method,
+        winsor_limits=winsor_limits,
+        rewinsorize=rewinsorize,
+        esd_outliers=esd_outliers,
+        esd_alpha=esd_alpha,
+        minmax=minmax,
+        combine=combine,
     )
     if isinstance(stack, np.ma.MaskedArray):
         stack = np.where(np.ma.getmaskarray(stack), np.nan, np.ma.getdata(stack))
@@ -123,7 +141,7 @@ def winsorized_sigma_clip(
             weight,
             np.full(frames, np.nan, np.float32),
             comparators(frames),
-            *rejection(options),
+            *rejection(options, frames),
             *(plane[part] for plane in (*values, *counts)),
             np.zeros((frames, 3), np.int64),
         )
@@ -134,15 +152,33 @@ def winsorized_sigma_clip(
     return ClipResult(image, coverage, rejlow, rejhigh, uncert)
 
 
-def rejection(options: Options) -> tuple[Any, ...]:
-    """Return the arguments of `stack_block` that choose method and combination."""
-    low, high = options.kappa
+def rejection(options: Options, frames: int) -> tuple[Any, ...]:
+    """Return the arguments of `stack_block` that choose method and combination for so many frames."""
+    kappa_low, kappa_high = options.kappa
+    low, high = {
+        "winsor-quantile": options.winsor_limits,
+        "esd": (options.esd_outliers, 0.0),
+        "minmax": options.minmax,
+    }.get(options.reject, (0.0, 0.0))
     return (
         METHODS[options.reject],
-        np.float32(low),
-        np.float32(high),
-        float(options.winsor_limits[0]),
-        float(options.winsor_limits[1]),
+        np.float32(kappa_low),
+        np.float32(kappa_high),
+        float(low),
+        float(high),
+        critical_values(frames, options.esd_alpha),
         options.rewinsorize,
         options.combine == "median",
     )
+
+
+@lru_cache(maxsize=64)
+def critical_values(frames: int, alpha: float) -> NDArray[np.float64]:
+    """Return Rosner's critical values by the number of samples left; infinite where it has none.
+
+    Rosner gives them by n and the number of the outlier, but only their difference counts.
+    """
+    left = np.arange(3.0, frames + 1)
+    t = stdtrit(left - 2, 1 - alpha / (2 * left))
+    values = (left - 1) * t / np.sqrt((left - 2 + t * t) * left)
+    return np.concatenate([np.full(min(frames + 1, 3), np.inf), values])

@@ -29,12 +29,22 @@ TRANSFORMS = ("similarity", "affine")
 FRAMINGS = ("reference", "union", "intersection")
 NORMALIZATIONS = ("none", "offset", "scale", "both", "surface")
 WEIGHTS = ("none", "noise")
-REJECTIONS = ("winsor", "winsor-quantile", "sigma", "none")
+REJECTIONS = ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "minmax", "none")
 COMBINES = ("mean", "median")
 KERNELS = ("bilinear", "cubic", "lanczos3", "lanczos4")
 EXTRA_PLANES = ("mask", "weight")
 
 GIB = 2**30
+
+# Options of the rejection, and the methods that look at them.
+_USED_BY = {
+    "kappa": ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit"),
+    "winsor_limits": ("winsor-quantile",),
+    "rewinsorize": ("winsor-quantile",),
+    "esd_outliers": ("esd",),
+    "esd_alpha": ("esd",),
+    "minmax": ("minmax",),
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Options:
         matches the fluxes and the sky by a plane for each frame and channel.
     weight : {'none', 'noise'}
         Weights of the mean: equal, or inverse variance of the frame after scaling.
-    reject : {'winsor', 'winsor-quantile', 'sigma', 'none'}
+    reject : {'winsor', 'winsor-quantile', 'sigma', 'mad', 'linear-fit', 'esd', 'minmax', 'none'}
         Rejection of outliers.
     kappa : (float, float)
         Bounds below and above the centre, in sigma.
@@ -65,6 +75,12 @@ class Options:
         Fractions clipped below and above by 'winsor-quantile'.
     rewinsorize : bool
         'winsor-quantile' replaces an outlier by its bound instead of rejecting it.
+    esd_outliers : float
+        Largest fraction of the samples that 'esd' may reject, above 0 and up to 0.5.
+    esd_alpha : float
+        Significance of 'esd': how often it may reject something where there is no outlier.
+    minmax : (int, int)
+        Samples that 'minmax' drops below and above.
     combine : {'mean', 'median'}
         How the survivors are combined.
     min_coverage : int
@@ -98,6 +114,9 @@ class Options:
     kappa: tuple[float, float] = (3.0, 3.0)
     winsor_limits: tuple[float, float] = (0.05, 0.05)
     rewinsorize: bool = False
+    esd_outliers: float = 0.3
+    esd_alpha: float = 0.05
+    minmax: tuple[int, int] = (1, 1)
     combine: str = "mean"
     min_coverage: int = 1
     fill: float | None = None
@@ -125,6 +144,16 @@ class Options:
                 f"no plane is called {', '.join(sorted(unknown))}",
                 f"Planes on demand: {', '.join(EXTRA_PLANES)}.",
             )
+        self._check_rejection()
+        if self.fill is not None and not abs(self.fill) < 3.4e38:  # float32
+            raise UsageError(f"fill is {self.fill}", "Give a number, for instance 0; without it NaN stays.")
+        if self.min_coverage < 1:
+            raise UsageError(f"min coverage is {self.min_coverage}", "It is a number of frames, 1 or more.")
+        if self.min_frames is not None and self.min_frames < 1:
+            raise UsageError(f"min frames is {self.min_frames}", "It is a number of frames, 1 or more.")
+
+    def _check_rejection(self) -> None:
+        """Refuse values of the rejection that make no sense, or that the method has no use for."""
         if not all(math.isfinite(k) and k > 0 for k in self.kappa):
             raise UsageError(f"kappa is {self.kappa}", "Give two positive numbers, for instance 3 3.")
         low, high = self.winsor_limits
@@ -133,16 +162,23 @@ class Options:
                 f"winsor limits are {low} and {high}",
                 "Give two fractions, together below 1, for instance 0.05 0.05.",
             )
-        if self.rewinsorize and self.reject != "winsor-quantile":
+        if not 0 < self.esd_outliers <= 0.5:
             raise UsageError(
-                "--rewinsorize belongs to winsor-quantile", "Add --reject winsor-quantile, or leave it out."
+                f"the fraction of ESD outliers is {self.esd_outliers}",
+                "Give a fraction up to 0.5, for instance 0.3.",
             )
-        if self.fill is not None and not abs(self.fill) < 3.4e38:  # float32
-            raise UsageError(f"fill is {self.fill}", "Give a number, for instance 0; without it NaN stays.")
-        if self.min_coverage < 1:
-            raise UsageError(f"min coverage is {self.min_coverage}", "It is a number of frames, 1 or more.")
-        if self.min_frames is not None and self.min_frames < 1:
-            raise UsageError(f"min frames is {self.min_frames}", "It is a number of frames, 1 or more.")
+        if not 0 < self.esd_alpha < 1:
+            raise UsageError(
+                f"the significance of ESD is {self.esd_alpha}", "Give a probability, for instance 0.05."
+            )
+        if min(self.minmax) < 0 or sum(self.minmax) < 1:
+            raise UsageError(f"minmax is {self.minmax}", "Give two numbers of samples, for instance 1 1.")
+        for name, methods in _USED_BY.items():
+            if getattr(self, name) != getattr(type(self), name) and self.reject not in methods:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} does nothing with --reject {self.reject}",
+                    f"Leave it out, or add --reject {' or '.join(methods)}.",
+                )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as plain values, in the order of their definition."""

@@ -183,7 +183,7 @@ def _combine(
             np.ascontiguousarray(weight[:, c]),
             np.ascontiguousarray(noise[:, c]),
             comparators(frames),
-            *rejection(options),
+            *rejection(options, frames),
             *made,
             lost,
         )

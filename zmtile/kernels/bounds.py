@@ -1,0 +1,232 @@
+"""Rejections that look at one sorted lane at a time: quantiles, MAD, linear fit, ESD, extremes.
+
+Survivors are always a range of the sorted samples. docs/how-it-works.md defines each rejection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from zmtile.kernels import kernel
+from zmtile.kernels.lanes import INF, ZERO, median
+
+__all__ = ["METHODS", "bounds_quantile", "survivors"]
+
+METHODS = {
+    "none": 0,
+    "sigma": 1,
+    "winsor": 2,
+    "winsor-quantile": 3,
+    "mad": 4,
+    "linear-fit": 5,
+    "esd": 6,
+    "minmax": 7,
+}
+
+# MAD of a Gaussian · 1.4826 = its SD.
+_MAD = np.float32(1.4826)
+_HALF = np.float32(0.5)
+
+
+@kernel
+def _deviation(total: float, square: float, count: int) -> Any:
+    """SD (ddof 1) from sums about the median."""
+    spread = (square - total * (total / np.float32(count))) / np.float32(count - 1)
+    return np.sqrt(max(spread, ZERO))
+
+
+@kernel
+def _quantile(column: Any, lane: int, count: int, q: float) -> Any:
+    """Quantile q of a sorted lane, linear between samples as numpy's default."""
+    place = q * (count - 1)
+    below = int(place)
+    above = min(below + 1, count - 1)
+    return column[below, lane] + np.float32(place - below) * (column[above, lane] - column[below, lane])
+
+
+@kernel
+def bounds_quantile(
+    column: Any, lane: int, count: int, qlow: float, qhigh: float, klow: float, khigh: float
+) -> Any:
+    """Bounds from median and SD of a copy of a sorted lane that is clipped at its own quantiles."""
+    bottom, top = _quantile(column, lane, count, qlow), _quantile(column, lane, count, 1.0 - qhigh)
+    # Limits that meet past the middle move the median of the copy as well.
+    centre = min(max(median(column, lane, 0, count), bottom), top)
+    total = ZERO
+    square = ZERO
+    for i in range(count):
+        d = min(max(column[i, lane], bottom), top) - centre
+        total += d
+        square += d * d
+    sigma = _deviation(total, square, count)
+    return centre - klow * sigma, centre + khigh * sigma
+
+
+@kernel
+def _deviation_median(column: Any, lane: int, first: int, last: int, centre: float) -> Any:
+    """Median distance of rows first … last - 1 of a sorted lane from their median.
+
+    From the middle outwards the distances grow on either side, so both sides are merged up to the
+    middle of the merged list.
+    """
+    count = last - first
+    up = first + (count >> 1)
+    down = up - 1
+    value = ZERO
+    before = ZERO
+    for _ in range((count >> 1) + 1):
+        before = value
+        below = centre - column[down, lane] if down >= first else INF
+        above = column[up, lane] - centre if up < last else INF
+        if below < above:
+            value = below
+            down -= 1
+        else:
+            value = above
+            up += 1
+    return value if count & 1 else before + _HALF * (value - before)
+
+
+@kernel
+def _mad(column: Any, lane: int, count: int, klow: float, khigh: float) -> Any:
+    """Rows within median ± kappa · 1.4826 MAD, again and again until none goes."""
+    first, last = 0, count
+    while last - first >= 3:
+        centre = median(column, lane, first, last)
+        sigma = _MAD * _deviation_median(column, lane, first, last, centre)
+        lower, upper = centre - klow * sigma, centre + khigh * sigma
+        a, b = first, last
+        while a < b and column[a, lane] < lower:
+            a += 1
+        while b > a and column[b - 1, lane] > upper:
+            b -= 1
+        if a == b or b - a == last - first:  # a kappa below 1 can refuse them all; then none goes
+            break
+        first, last = a, b
+    return first, last
+
+
+@kernel
+def _linear_fit(column: Any, lane: int, count: int, klow: float, khigh: float) -> Any:
+    """Rows near the straight line through the sorted samples over their rank, from the ends inwards."""
+    first, last = 0, count
+    while last - first >= 3:
+        number = float(last - first)
+        centre = median(column, lane, first, last)
+        middle = 0.5 * (first + last - 1)
+        total = 0.0
+        moment = 0.0
+        for i in range(first, last):
+            d = float(column[i, lane] - centre)
+            total += d
+            moment += (i - middle) * d
+        level = total / number
+        slope = 12.0 * moment / (number * (number * number - 1.0))
+        sigma = 0.0
+        for i in range(first, last):
+            sigma += abs(float(column[i, lane] - centre) - level - slope * (i - middle))
+        # Samples that lie on the line leave rounding errors only: those are no outliers.
+        sigma = max(sigma / number, 1e-6 * float(column[last - 1, lane] - column[first, lane]))
+        a, b = first, last
+        while a < b and float(column[a, lane] - centre) - level - slope * (a - middle) < -klow * sigma:
+            a += 1
+        while (
+            b > a and float(column[b - 1, lane] - centre) - level - slope * (b - 1 - middle) > khigh * sigma
+        ):
+            b -= 1
+        if a == b or b - a == last - first:
+            break
+        first, last = a, b
+    return first, last
+
+
+@kernel
+def _esd(column: Any, lane: int, count: int, fraction: float, critical: Any, sums: Any, squares: Any) -> Any:
+    """Rows that the generalised ESD test ([Rosner1983]_) leaves.
+
+    The sums run from the middle outwards, so that an outlier taken away never was part of what
+    stays: nothing cancels.
+    """
+    middle = count >> 1
+    centre = median(column, lane, 0, count)
+    total = 0.0
+    square = 0.0
+    for i in range(middle, count):
+        d = float(column[i, lane] - centre)
+        total += d
+        square += d * d
+        sums[i], squares[i] = total, square
+    total = 0.0
+    square = 0.0
+    for i in range(middle - 1, -1, -1):
+        d = float(column[i, lane] - centre)
+        total += d
+        square += d * d
+        sums[i], squares[i] = total, square
+    first, last = 0, count
+    kept_first, kept_last = 0, count
+    for _ in range(min(int(fraction * count), count - 2)):
+        left = last - first
+        total = sums[first] if first < middle else 0.0
+        square = squares[first] if first < middle else 0.0
+        if last > middle:
+            total += sums[last - 1]
+            square += squares[last - 1]
+        mean = total / left
+        sigma = np.sqrt(max(square - total * mean, 0.0) / (left - 1))
+        below = mean - float(column[first, lane] - centre)
+        above = float(column[last - 1, lane] - centre) - mean
+        if above >= below:
+            last -= 1
+        else:
+            first += 1
+        if max(above, below) > critical[left] * sigma:
+            kept_first, kept_last = first, last
+    return kept_first, kept_last
+
+
+@kernel
+def survivors(
+    method: int,
+    column: Any,
+    lane: int,
+    count: int,
+    klow: float,
+    khigh: float,
+    low: float,
+    high: float,
+    critical: Any,
+    scratch: Any,
+) -> Any:
+    """Return the range of rows of a sorted lane of `count` ≥ 3 samples that survive.
+
+    Parameters
+    ----------
+    method : int
+        'mad', 'linear-fit', 'esd' or 'minmax' of `METHODS`.
+    klow, khigh : float32
+        Bounds of 'mad' and 'linear-fit', in sigma.
+    low, high : float64
+        Samples dropped by 'minmax'; the largest fraction of outliers of 'esd' is `low`.
+    critical : (n + 1,) float64
+        Critical values of 'esd' by the number of samples left.
+    scratch : (2, n) float64
+        Written by 'esd'.
+    """
+    if method == 4:
+        first, last = _mad(column, lane, count, klow, khigh)
+    elif method == 5:
+        first, last = _linear_fit(column, lane, count, klow, khigh)
+    elif method == 6:
+        first, last = _esd(column, lane, count, low, critical, scratch[0], scratch[1])
+    elif low + high < count:
+        first, last = int(low), count - int(high)
+    else:
+        first, last = 0, count
+    while first > 0 and column[first - 1, lane] == column[first, lane]:  # equals share their fate
+        first -= 1
+    while last < count and column[last, lane] == column[last - 1, lane]:
+        last += 1
+    return first, last
