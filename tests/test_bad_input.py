@@ -187,13 +187,13 @@ def test_a_frame_of_another_field_is_left_out(folder, other_field):
 def test_frames_of_different_fields_are_too_few(folder, other_field):
     shutil.copy(other_field, folder / "light_0009.fits")
     names = ("light_0001.fits", "light_0009.fits")
-    message = refused(folder, *names, names="1 of 2 frames could be registered", code=3)
+    message = refused(folder, *names, names="1 of 2 frames can be used", code=3)
     assert any(name in message for name in names)
 
 
 def test_as_many_frames_as_asked_for_are_needed(folder, other_field):
     shutil.copy(other_field, folder / "light_0009.fits")
-    message = refused(folder, folder, "--min-frames", 5, names="4 of 5 frames could be registered", code=3)
+    message = refused(folder, folder, "--min-frames", 5, names="4 of 5 frames can be used", code=3)
     assert "light_0009.fits" in message
     assert "--min-frames" in message
 

@@ -221,7 +221,8 @@ def test_every_option_reaches_the_library(handed, group):
         "--reference light_0002.fits --align wcs --transform affine --framing union --normalize both "
         "--weight none --reject winsor-quantile --kappa 2.5 4 --winsor-limits 0.1 0.2 --rewinsorize "
         "--combine median --min-coverage 2 --fill -1 --planes weight --kernel lanczos4 --no-clamp "
-        "--min-frames 3 --skip-unreadable --threads 2 --memory-limit 1.5GiB"
+        "--min-frames 3 --skip-unreadable --threads 2 --memory-limit 1.5GiB "
+        "--reject-frames fwhm<3,rms<1 --reject-frames stars>9"
     )
     _, chosen, resources = handed(group[0], *words.split())
     assert chosen == Options(
@@ -243,6 +244,7 @@ def test_every_option_reaches_the_library(handed, group):
         clamp=False,
         min_frames=3,
         skip_unreadable=True,
+        reject_frames=("fwhm<3", "rms<1", "stars>9"),
     )
     assert resources == options.Resources(2, 3 * 2**29)
     # Those that belong to another rejection would be refused here.
@@ -290,6 +292,10 @@ def test_planes_are_comma_separated_or_repeated(handed, group, words, planes):
         ("{group} --fill nan", "fill"),
         ("{group} --reference other.fits", "other.fits"),
         ("{group} --align wcs", "WCS"),
+        ("{group} --reject-frames fwhm", "'fwhm' is no rule"),
+        ("{group} --reject-frames size<3", "size"),
+        ("{group} --reject-frames scale<2 --normalize offset", "scale"),
+        ("{group} --reject-frames matched>9 --align wcs", "matches no stars"),
     ],
 )
 def test_usage_errors_exit_with_2_and_a_remedy(group, tmp_path, monkeypatch, words, message):

@@ -5,6 +5,7 @@ import dataclasses
 import make_group
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from zmtile import Options
 from zmtile.frame import read_frame
@@ -12,6 +13,7 @@ from zmtile.match import match
 from zmtile.measure import measure
 from zmtile.progress import NullProgress
 from zmtile.skysurface import surface_terms
+from zmtile.transform import IDENTITY
 
 SPEC = make_group.GroupSpec(
     frames=5, rows=512, cols=640, stars=200, seed=4, transparency=(0.6, 1.0), trails=0.0
@@ -130,3 +132,30 @@ def test_a_channel_without_noise_weighs_alike(group):
     lights = match(frames, silent, list(truth.matrices), 0, Options(), NullProgress())
     np.testing.assert_array_equal([light.weight[2] for light in lights], 1.0)
     assert all(np.isfinite(light.weight).all() for light in lights)
+
+
+def test_stars_are_weighed_by_their_fluxes_also_where_nothing_is_scaled(group):
+    truth = group[2]
+    signal, noise, width = truth.transparency, 45.0, truth.fwhm
+    scaled = np.array([light.weight[1] for light in matched(group, weight="stars")])
+    expected = (signal / (noise * width)) ** 2
+    np.testing.assert_allclose(scaled, expected / expected.max(), rtol=0.12)
+    left = np.array([light.weight[1] for light in matched(group, weight="stars", normalize="offset")])
+    expected = signal / (noise * width) ** 2
+    np.testing.assert_allclose(left, expected / expected.max(), rtol=0.12)
+
+
+@pytest.mark.parametrize("weight", ["noise", "fwhm", "stars"])
+def test_a_binned_frame_weighs_as_what_it_was_binned_from(tmp_path, weight):
+    """It has the same light and noise in a quarter of the pixels."""
+    spec = dataclasses.replace(SPEC, frames=2, cfa=None, transparency=(1.0, 1.0), fwhm=(6.0, 6.0), gain=None)
+    paths = make_group.write_group(dataclasses.replace(spec, rotation=0.0, dither=0.0), tmp_path)
+    with fits.open(paths[1]) as hdus:
+        binned = hdus[0].data.reshape(256, 2, 320, 2).sum(axis=(1, 3), dtype=np.float32)
+        fits.writeto(paths[1], binned, hdus[0].header, overwrite=True)
+    frames = [read_frame(p) for p in paths]
+    double = np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5]])
+    stats = [measure(f) for f in frames]
+    lights = match(frames, stats, [IDENTITY, double], 0, Options(weight=weight), NullProgress())
+    # Coarser pixels blur its stars a little. Counted by pixels, it would weigh four times as much.
+    assert lights[1].weight[0] / lights[0].weight[0] == pytest.approx(1.0, abs=0.25)

@@ -63,6 +63,10 @@ def test_any_other_value_is_refused_with_the_choices(name):
         {"planes": ("mask", "colour")},
         {"fill": float("inf")},
         {"fill": float("nan")},
+        {"weight": "fwhm", "combine": "median"},
+        {"reject_frames": ("fwhm<",)},
+        {"reject_frames": ("scale<1.5",), "normalize": "offset"},
+        {"reject_frames": ("matched>20",), "align": "wcs"},
     ],
 )
 def test_values_that_make_no_sense_are_refused_with_a_remedy(wrong):
@@ -82,6 +86,8 @@ def test_values_that_make_no_sense_are_refused_with_a_remedy(wrong):
         {"planes": ()},
         {"planes": ("weight", "mask")},
         {"fill": 0.0},
+        {"reject_frames": ("scale<1.5",), "normalize": "both"},
+        {"reject_frames": ("rms<0.5",), "align": "wcs"},
     ],
 )
 def test_values_at_the_edge_are_accepted(right):

@@ -24,7 +24,7 @@ FLOATS = ("image", "uncert", "weight")
 
 def record(name="light_001.fits", channels=3, **more) -> FrameRecord:
     values = {
-        "name": name, "sha256": "ab" * 32, "used": True, "reason": "",
+        "name": name, "sha256": "ab" * 32, "used": True, "reason": "", "rule": "",
         "date": datetime(2024, 3, 1, 21, 4, 5, 678000, tzinfo=UTC), "exposure": 10.0,
         "nstars": 312, "nmatch": 288,
         "rms": 0.0712345678901, "matrix": np.array([[1.0, -1e-5, 3.25], [1e-5, 1.0, -7.125]]), "fwhm": 2.7,

@@ -48,7 +48,7 @@ class TargetError(ZmtileError):
 
 
 class TooFewFrames(ZmtileError):
-    """Fewer frames than needed could be registered; nothing was written."""
+    """Fewer frames than needed can be used; nothing was written."""
 
     exit_code = 3
 

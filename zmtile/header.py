@@ -184,6 +184,7 @@ def _choices(options: Options) -> dict[str, Any]:
         "ZMT_MINC": options.min_coverage,
         "ZMT_MINF": options.min_frames or 0,
         "ZMT_SKIP": options.skip_unreadable,
+        "ZMT_RFRM": ", ".join(options.reject_frames) or "none",
     }
 
 

@@ -48,7 +48,7 @@ def report_of(plan: Plan, tile: Tile | None, output: Path, seconds: dict[str, fl
         "zmtile": __version__,
         "output": str(output),
         "dry_run": tile is None,
-        "exit_code": 1 if left_out else 0,
+        "exit_code": 1 if any(not r.used and not r.rule for r in records) else 0,
         "options": plain(plan.options.as_dict()),
         "reference": plan.reference,
         "canvas": plain(plan.canvas),

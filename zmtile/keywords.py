@@ -138,6 +138,7 @@ _CHOICES = (
     Keyword("ZMT_MINC", "fewer frames than this: no data"),
     Keyword("ZMT_MINF", "frames needed (0: the default)"),
     Keyword("ZMT_SKIP", "unreadable files were left out"),
+    Keyword("ZMT_RFRM", "rules that every frame used holds"),
 )
 _WCS = (
     Keyword("WCSAXES", "celestial axes, and one of colours"),

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from zmtile.fluxscale import flux_scales
 from zmtile.frame import Frame
 from zmtile.measure import FrameStats
-from zmtile.options import Options
+from zmtile.options import SCALED, Options
 from zmtile.pairs import pair_frames
 from zmtile.progress import Progress
 from zmtile.skysurface import sky_surfaces
 from zmtile.transform import Matrix, scale_of
+from zmtile.weights import frame_weights
 
 __all__ = ["Photometry", "match"]
 
@@ -75,9 +76,11 @@ def match(
     count, channels = len(frames), frames[0].channels
     progress.stage("match", 2)
     pairs = pair_frames(frames, matrices, reference)
-    scale = np.ones((count, channels))
-    if options.normalize in ("scale", "both", "surface"):
-        scale = flux_scales(frames, stats, matrices, pairs, reference)
+    scale = light = np.ones((count, channels))
+    if options.normalize in SCALED or options.weight == "stars":
+        light = flux_scales(frames, stats, matrices, pairs, reference)
+    if options.normalize in SCALED:
+        scale = light
     progress.step()
     area = np.array([scale_of(m) ** 2 for m in matrices])
     surface = np.zeros((count, channels, 1))
@@ -85,12 +88,10 @@ def match(
         degree = 1 if options.normalize == "surface" else 0
         surface = sky_surfaces(frames, stats, matrices, pairs, reference, scale / area[:, None], degree)
     noise = np.array([s.noise for s in stats]) * scale / area[:, None]
-    weight = np.ones((count, channels))
-    if options.weight == "noise":
-        usable = np.isfinite(noise) & (noise > 0)
-        # A frame without noise (a constant, a simulation) weighs as the typical one.
-        floor = [np.median(noise[ok, c]) if ok.any() else 1.0 for c, ok in enumerate(usable.T)]
-        weight = np.where(usable, noise, floor) ** -2.0
-        weight /= weight.max(axis=0)
+    # Magnified pixels share their noise with their neighbours. What a weight must know is the
+    # noise of an area of the reference, whatever the pixels of the frame.
+    side = np.sqrt(area)
+    fwhm = np.array([s.fwhm for s in stats]) * side
+    weight = frame_weights(options.weight, noise * side[:, None], fwhm, scale / light)
     progress.step()
     return tuple(Photometry(scale[k], surface[k], weight[k], np.nan_to_num(noise[k])) for k in range(count))

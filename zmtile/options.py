@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from zmtile.errors import UsageError
+from zmtile.rules import MATCHED, parse_rule
 
 __all__ = [
     "ALIGNMENTS",
@@ -17,6 +18,7 @@ __all__ = [
     "KERNELS",
     "NORMALIZATIONS",
     "REJECTIONS",
+    "SCALED",
     "TRANSFORMS",
     "WEIGHTS",
     "Options",
@@ -28,7 +30,9 @@ ALIGNMENTS = ("stars", "wcs")
 TRANSFORMS = ("similarity", "affine")
 FRAMINGS = ("reference", "union", "intersection")
 NORMALIZATIONS = ("none", "offset", "scale", "both", "surface")
-WEIGHTS = ("none", "noise")
+# Those of them that measure the flux scale of each frame.
+SCALED = ("scale", "both", "surface")
+WEIGHTS = ("none", "noise", "fwhm", "stars")
 REJECTIONS = ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "minmax", "none")
 COMBINES = ("mean", "median")
 KERNELS = ("bilinear", "cubic", "lanczos3", "lanczos4")
@@ -65,8 +69,9 @@ class Options:
     normalize : {'none', 'offset', 'scale', 'both', 'surface'}
         What is matched to the reference: the level of the sky, the star fluxes, or both; 'surface'
         matches the fluxes and the sky by a plane for each frame and channel.
-    weight : {'none', 'noise'}
-        Weights of the mean: equal, or inverse variance of the frame after scaling.
+    weight : {'none', 'noise', 'fwhm', 'stars'}
+        Weights of the mean: equal; inverse variance of the frame after scaling; those that show
+        faint stars best, by noise and FWHM; squared signal-to-noise of the matched stars.
     reject : {'winsor', 'winsor-quantile', 'sigma', 'mad', 'linear-fit', 'esd', 'minmax', 'none'}
         Rejection of outliers.
     kappa : (float, float)
@@ -97,6 +102,8 @@ class Options:
         Fewer registered frames than this is an error; 2, or 1 when only one frame is given.
     skip_unreadable : bool
         Leave unreadable files out, with a reason, instead of stopping.
+    reject_frames : tuple of str
+        Rules such as 'fwhm<1.5*median' that a frame must hold, or it is left out.
 
     Raises
     ------
@@ -125,6 +132,7 @@ class Options:
     clamp: bool = True
     min_frames: int | None = None
     skip_unreadable: bool = False
+    reject_frames: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, choices in {
@@ -151,6 +159,12 @@ class Options:
             raise UsageError(f"min coverage is {self.min_coverage}", "It is a number of frames, 1 or more.")
         if self.min_frames is not None and self.min_frames < 1:
             raise UsageError(f"min frames is {self.min_frames}", "It is a number of frames, 1 or more.")
+        if self.combine == "median" and self.weight not in ("none", type(self).weight):
+            raise UsageError(
+                f"--weight {self.weight} does nothing with --combine median",
+                "Leave it out, or add --combine mean.",
+            )
+        self._check_rules()
 
     def _check_rejection(self) -> None:
         """Refuse values of the rejection that make no sense, or that the method has no use for."""
@@ -178,6 +192,20 @@ class Options:
                 raise UsageError(
                     f"--{name.replace('_', '-')} does nothing with --reject {self.reject}",
                     f"Leave it out, or add --reject {' or '.join(methods)}.",
+                )
+
+    def _check_rules(self) -> None:
+        """Refuse rules on frames that are none, or that ask for what is not measured."""
+        for rule in map(parse_rule, self.reject_frames):
+            if rule.quantity in MATCHED and self.normalize not in SCALED:
+                raise UsageError(
+                    f"--reject-frames {rule.text}: --normalize {self.normalize} measures no {rule.quantity}",
+                    f"Choose --normalize {', '.join(SCALED)}, or another rule.",
+                )
+            if rule.quantity == "matched" and self.align == "wcs":
+                raise UsageError(
+                    f"--reject-frames {rule.text}: --align wcs matches no stars",
+                    "Choose --align stars, or another rule.",
                 )
 
     def as_dict(self) -> dict[str, Any]:

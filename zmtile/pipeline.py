@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,7 +24,14 @@ from zmtile.memory import memory_limit, memory_needed
 from zmtile.options import Options, Resources
 from zmtile.progress import NullProgress, Progress
 from zmtile.provenance import records_of, tallied
-from zmtile.register import Registration, register
+from zmtile.register import Registration
+from zmtile.selection import (
+    register_chosen,
+    select_matched,
+    select_measured,
+    select_registered,
+    without,
+)
 from zmtile.stack import stack_frames
 from zmtile.tile import FrameRecord, Tile
 from zmtile.transform import Matrix, Transform
@@ -110,7 +117,7 @@ def build_tile(
     UsageError, FrameError
         For options that contradict each other and input that cannot be read.
     TooFewFrames
-        When too few frames could be registered.
+        When too few frames can be used.
 
     Examples
     --------
@@ -136,26 +143,35 @@ def plan_tile(
     frames, stats = drop_copies(frames, stats)
     if len(stats) == 1 and stats[0].finite == 0.0:  # of several, each is left out with its reason
         raise FrameError(frames[0].path, "it has no data: every pixel is NaN or blank", "Leave it out.")
-    registration = register(frames, stats, options, progress)
-    _report_left_out(frames, registration)
-    used = registration.used
+    failures = select_measured(frames, stats, options)
+    registration = register_chosen(frames, stats, failures, options, progress)
+    failures |= select_registered(registration, options)
+    registration = without(registration, failures)
+    log.info("reference: %s", frames[registration.reference].name)
+    _report_left_out(frames, dict(enumerate(registration.reasons)))
     needed = options.min_frames or min(2, len(frames) + len(unreadable))
-    if len(used) < needed:
-        raise _too_few(frames, registration, unreadable, needed)
+    _check_enough(frames, registration, unreadable, needed)
+    photometry = _matched(frames, stats, registration, options, progress)
+    if dim := select_matched(photometry, registration.reference, options):
+        failures |= dim
+        registration = without(registration, dim)
+        _report_left_out(frames, {k: failure.reason for k, failure in dim.items()})
+        _check_enough(frames, registration, unreadable, needed)
+        photometry = _matched(frames, stats, registration, options, progress)
+    used = registration.used
     home = used.index(registration.reference)
     chosen = [frames[k] for k in used]
     transforms = [t for t in registration.transforms if t is not None]
     matrices = [t.matrix for t in transforms]
-    photometry = match(chosen, [stats[k] for k in used], matrices, home, options, progress)
     margin = lost_margin(options.kernel, any(frame.cfa for frame in chosen))
     canvas = frame_up(chosen, matrices, home, options.framing, margin)
     memory_limit(chosen, canvas, resources)  # better said now than after the long work
-    records = records_of(frames, stats, registration, dict(zip(used, photometry, strict=True)), unreadable)
+    records = records_of(frames, stats, registration, photometry, unreadable, failures)
     return Plan(
         tuple(chosen),
         tuple(stats[k] for k in used),
         tuple(transforms),
-        photometry,
+        tuple(photometry.values()),
         home,
         canvas,
         options,
@@ -206,23 +222,41 @@ def _squeezed(plane: NDArray[Sample]) -> NDArray[Sample]:
     return plane[0] if len(plane) == 1 else plane
 
 
-def _report_left_out(frames: Sequence[Frame], registration: Registration) -> None:
-    log.info("reference: %s", frames[registration.reference].name)
-    for frame, reason in zip(frames, registration.reasons, strict=True):
+def _report_left_out(frames: Sequence[Frame], reasons: Mapping[int, str]) -> None:
+    for k, reason in reasons.items():
         if reason:
-            log.warning("%s is left out: %s", frame.name, reason)
+            log.warning("%s is left out: %s", frames[k].name, reason)
 
 
-def _too_few(
+def _matched(
+    frames: Sequence[Frame],
+    stats: Sequence[FrameStats],
+    registration: Registration,
+    options: Options,
+    progress: Progress,
+) -> dict[int, Photometry]:
+    """Match the registered frames; return their photometry by their index, in its order."""
+    used = registration.used
+    matrices = [t.matrix for t in registration.transforms if t is not None]
+    home = used.index(registration.reference)
+    found = match([frames[k] for k in used], [stats[k] for k in used], matrices, home, options, progress)
+    return dict(zip(used, found, strict=True))
+
+
+def _check_enough(
     frames: Sequence[Frame], registration: Registration, unreadable: Sequence[tuple[str, str]], needed: int
-) -> TooFewFrames:
+) -> None:
+    """Raise TooFewFrames, with the reasons, when too few are left."""
+    if len(registration.used) >= needed:
+        return
     reasons = [(f.name, r) for f, r in zip(frames, registration.reasons, strict=True) if r] + list(unreadable)
     listed = "".join(f"\n  {name}: {reason}" for name, reason in reasons[:10])
     more = f"\n  and {len(reasons) - 10} more" if len(reasons) > 10 else ""
-    return TooFewFrames(
-        f"{len(registration.used)} of {len(frames) + len(unreadable)} frames could be registered, "
+    raise TooFewFrames(
+        f"{len(registration.used)} of {len(frames) + len(unreadable)} frames can be used, "
         f"{needed} are needed{listed}{more}",
-        "Check that the frames show one field, or choose another --reference or a smaller --min-frames.",
+        "Check that the frames show one field, or choose another --reference, a smaller --min-frames, "
+        "or looser --reject-frames.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from zmtile.match import Photometry
 from zmtile.measure import FrameStats
 from zmtile.records import FrameRecord
 from zmtile.register import Registration
+from zmtile.selection import Failure
 from zmtile.stack import Planes
 
 __all__ = ["records_of", "tallied"]
@@ -25,6 +26,7 @@ def records_of(
     registration: Registration,
     photometry: dict[int, Photometry],
     unreadable: Sequence[tuple[str, str]],
+    failures: Mapping[int, Failure],
 ) -> tuple[FrameRecord, ...]:
     """Write down what is known of every input: in the order of their names, unreadable ones last."""
     channels = frames[0].channels
@@ -38,6 +40,7 @@ def records_of(
                 sha256=stat.sha256,
                 used=transform is not None,
                 reason=registration.reasons[k],
+                rule=failures[k].rule if k in failures else "",
                 date=frame.date,
                 exposure=frame.exposure,
                 nstars=len(stat.stars),
@@ -62,6 +65,7 @@ def records_of(
             sha256="",
             used=False,
             reason=reason,
+            rule="",
             date=None,
             exposure=math.nan,
             nstars=0,

@@ -30,6 +30,8 @@ class FrameRecord:
     used : bool
     reason : str
         Why it was left out; '' when it was used.
+    rule : str
+        The rule of `--reject-frames` that it fails; '' for any other reason.
     date : datetime or None
         Start of the exposure, UTC; the file keeps milliseconds.
     exposure : float
@@ -56,6 +58,7 @@ class FrameRecord:
     sha256: str
     used: bool
     reason: str
+    rule: str
     date: datetime | None
     exposure: float
     nstars: int
@@ -99,6 +102,7 @@ COLUMNS = (
     Column("SHA256", "sha256", "text", "", "of the file"),
     Column("USED", "used", "L", "", "is part of the tile"),
     Column("REASON", "reason", "text", "", "why it was left out"),
+    Column("RULE", "rule", "text", "", "rule of the user that it fails"),
     Column("DATE_OBS", "date", "text", "", "start of the exposure, UTC"),
     Column("EXPTIME", "exposure", "D", "s", "exposure"),
     Column("NSTARS", "nstars", "J", "", "stars detected"),

@@ -28,6 +28,11 @@ DEFAULT_NAME = "master_tile_<object>_<filter>.fits"
 PLANES = ", ".join((*options.EXTRA_PLANES, "all", "none"))
 
 
+def _rules(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the rules, which stand each in an option of its own or between commas."""
+    return tuple(word.strip() for text in given for word in text.split(",") if word.strip())
+
+
 def _planes(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
     """Return the planes asked for, in the order of the table."""
     asked = {word.strip().lower() for text in given for word in text.split(",") if word.strip()}
@@ -49,9 +54,9 @@ Exit codes:
 
 \b
   0    built
-  1    built, but frames were left out
+  1    built, but frames were left out, those of --reject-frames not counted
   2    usage or bad input; nothing was written
-  3    too few frames could be registered; nothing was written
+  3    too few frames can be used; nothing was written
   70   a bug in zmtile
   129  stopped by SIGHUP (the terminal was closed); nothing was written
   130  stopped by Ctrl-C; nothing was written
@@ -64,6 +69,14 @@ Exit codes:
 @selection("--reference", metavar="FILE", show_default="chosen by its stars", help="Reference frame.")
 @selection("--min-frames", type=int, show_default="2", help="Fewer that can be registered is an error.")
 @selection("--skip-unreadable", is_flag=True, help="Leave unreadable files out instead of stopping.")
+@selection(
+    "--reject-frames",
+    multiple=True,
+    callback=_rules,
+    metavar="RULES",
+    show_default="none",
+    help="Leave frames out that fail a rule such as 'fwhm<1.5*median'.",
+)
 @registration("--align", type=options.ALIGNMENTS, help="Match stars, or use the frames' WCS alone.")
 @registration("--transform", type=options.TRANSFORMS, help="Model fitted on the matched stars.")
 @registration("--framing", type=options.FRAMINGS, help="What the tile shows.")
