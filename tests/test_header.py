@@ -93,6 +93,7 @@ def test_every_option_is_told():
         "reference": "by the user", "align": "wcs", "transform": "affine", "framing": "union",
         "normalize": "scale", "weight": "none", "combine": "median", "min_coverage": 4,
         "kernel": "lanczos3", "clamp": False, "min_frames": 7, "skip_unreadable": True,
+        "reject_frames": ("rms<0.5",),
     }  # fmt: skip
     # Options that belong to one rejection are refused with the others.
     rejections = [
@@ -225,6 +226,7 @@ def test_identity_depends_on_frames_and_options_alone():
     assert base != tile_id(["a"], Options())
     assert base != tile_id(["a", "b"], Options(kappa=(3.0, 4.0)))
     assert base == tile_id(["a", "b"], Options(fill=0.0, planes=("weight",), skip_unreadable=True))
+    assert base == tile_id(["a", "b"], Options(reject_frames=("fwhm<9",)))
     assert tile_id(["a"], Options(reference="x/l.fits")) == tile_id(["a"], Options(reference="/y/l.fits"))
 
 

@@ -203,7 +203,7 @@ def tile_id(hashes: Sequence[str], options: Options) -> str:
         16 hexadecimal digits.
     """
     choices = options.as_dict()
-    for how_it_is_written in ("fill", "planes", "min_frames", "skip_unreadable"):
+    for how_it_is_written in ("fill", "planes", "min_frames", "skip_unreadable", "reject_frames"):
         del choices[how_it_is_written]
     if choices["reference"]:
         choices["reference"] = PurePath(choices["reference"]).name
