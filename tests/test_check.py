@@ -1,0 +1,138 @@
+"""`zmtile check`: every question can be answered with no."""
+
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from click.testing import CliRunner
+
+from zmtile import Options, UsageError, build_tile
+from zmtile.check import check_image
+from zmtile.cli import cli
+
+
+@pytest.fixture(scope="module")
+def tile(group, tmp_path_factory):
+    path = tmp_path_factory.mktemp("check") / "master_tile.fits"
+    build_tile(group, Options(framing="union")).write(path)
+    return path
+
+
+@pytest.fixture
+def copy(tile, tmp_path):
+    """A copy of the tile to spoil: open for update, checksums renewed."""
+
+    def spoil(change):
+        path = tmp_path / "spoilt.fits"
+        with fits.open(tile) as hdus:
+            change(hdus)
+            hdus.writeto(path, checksum=True, overwrite=True)
+        return path
+
+    return spoil
+
+
+def failed(path, **options):
+    return {f.name for f in check_image(path, **options) if f.passed is False}
+
+
+def zm(*words):
+    return CliRunner().invoke(cli, ["check", *map(str, words)])
+
+
+def test_a_tile_passes(tile):
+    assert failed(tile) == set()
+    assert {f.name for f in check_image(tile) if f.passed} >= {"checksums", "no data is NaN", "exposures"}
+
+
+def test_one_changed_byte_is_found(tile, tmp_path):
+    data = bytearray(tile.read_bytes())
+    # In the last extension, the table: the image itself is refused when it is read.
+    with fits.open(tile) as hdus:
+        data[hdus["FRAMES"].fileinfo()["datLoc"] + 5] ^= 1
+    path = tmp_path / "changed.fits"
+    path.write_bytes(data)
+    result = zm(path)
+    assert result.exit_code in (1, 2)
+    assert "checksum" in result.output.lower() or "damaged" in result.output.lower()
+
+
+def test_data_where_coverage_has_none_is_found(copy):
+    def fill(hdus):
+        hdus[0].data[np.isnan(hdus[0].data)] = 935.5
+
+    assert failed(copy(fill)) >= {"no data is NaN", "no filler"}
+
+
+def test_a_band_is_found_unless_it_is_allowed(copy):
+    def band(hdus):
+        low = hdus["COVERAGE"].data.min(axis=0) < 4
+        hdus[0].data[0, low] += 150
+
+    path = copy(band)
+    assert failed(path) >= {"colour steps"}
+    assert "colour steps" not in failed(path, max_step=1e6)
+
+
+def test_sums_that_contradict_the_frames_are_found(copy):
+    assert "exposures" in failed(copy(lambda hdus: hdus[0].header.set("LIVETIME", 1.0)))
+    assert "exposures" in failed(copy(lambda hdus: hdus[0].header.set("NCOMBINE", 99)))
+
+
+@pytest.mark.parametrize(
+    ("cards", "passes"),
+    [
+        ({"CD1_1": -6e-4, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 6e-4}, True),
+        ({"CD1_1": -6e-4, "CD1_2": 0.0, "CD2_1": 0.0}, False),
+        ({"CD1_1": 0.0, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.0}, False),
+    ],
+)
+def test_coordinates_must_be_whole(copy, cards, passes):
+    plane = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": 20.0, "CRPIX1": 1.0}
+
+    def solve(hdus):
+        hdus[0].header.update({**plane, "CRPIX2": 1.0, **cards})
+
+    assert ("coordinates" not in failed(copy(solve))) == passes
+
+
+def test_an_image_of_another_program_is_judged_by_what_it_has(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.normal(1000, 10, (3, 300, 300)).astype(np.float32)
+    fits.writeto(tmp_path / "clean.fits", image)
+    assert failed(tmp_path / "clean.fits") == set()
+    image[0, :, :20] = 1050.0
+    fits.writeto(tmp_path / "filled.fits", image)
+    assert failed(tmp_path / "filled.fits") == {"no filler", "luminance steps", "colour steps"}
+
+
+def test_whole_numbers_are_no_filler(tmp_path):
+    image = np.random.default_rng(0).normal(1000, 3, (300, 300)).round().astype(np.int16)
+    fits.writeto(tmp_path / "steps.fits", image)
+    assert "no filler" not in failed(tmp_path / "steps.fits")
+    image[:, :60] = 1000
+    fits.writeto(tmp_path / "filled.fits", image)
+    assert "no filler" in failed(tmp_path / "filled.fits")
+
+
+def test_exit_codes_and_json(tile, copy, tmp_path):
+    bad = copy(lambda hdus: hdus[0].header.set("LIVETIME", 1.0))
+    assert zm(tile).exit_code == 0
+    result = zm(tile, bad, "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert not report["passed"]
+    assert [t["path"] for t in report["tiles"]] == [str(tile), str(bad)]
+    findings = {f["name"]: f for f in report["tiles"][1]["findings"]}
+    assert findings["exposures"]["passed"] is False
+    quiet = zm(tile, bad, "--quiet").stdout
+    assert "FAILED" in quiet
+    assert str(tile) not in quiet.split()
+    assert zm(tmp_path / "missing.fits").exit_code == 2
+    assert zm(tile, "--max-step", "0").exit_code == 2
+
+
+def test_a_limit_must_be_a_number_of_sigma(tile):
+    with pytest.raises(UsageError, match="largest step"):
+        check_image(tile, max_step=float("nan"))

@@ -1,0 +1,51 @@
+"""`zmtile check`: judge tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["check"]
+
+EPILOG = """\
+Examples:
+
+\b
+  zmtile check tiles/*.fits
+  zmtile check master_tile_m94.fits --max-step 0.3 --json
+
+Exit codes:
+
+\b
+  0    every tile passed
+  1    a limit is passed; the table says which
+  2    usage, or a file that cannot be read
+"""
+
+
+@click.command(epilog=EPILOG, context_settings={"show_default": True})
+@click.argument("tiles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--max-step", type=float, default=0.5, metavar="SIGMA", help="Largest step of the sky.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else.")
+@click.option("--quiet", "-q", is_flag=True, help="Print what failed only.")
+def check(tiles: tuple[Path, ...], max_step: float, as_json: bool, quiet: bool) -> int:
+    """Judge TILES: steps of the sky, filler, no data, checksums, coordinates, exposures.
+
+    They may come from other programs; without a coverage plane, bands along the edges are looked for.
+    """
+    from zmtile.check import check_image
+    from zmtile.console import say
+    from zmtile.findings import as_plain, table
+
+    found = {}
+    for path in tiles:
+        found[path] = findings = check_image(path, max_step)
+        text = table(path, findings, only_failed=quiet)
+        if not as_json and text:
+            say(text)
+    if as_json:
+        from zmtile.jsonout import dumps
+
+        say(dumps(as_plain(found)))
+    return int(any(f.passed is False for findings in found.values() for f in findings))
