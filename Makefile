@@ -41,6 +41,7 @@ format: $(STAMP) ## let ruff write the formatting
 
 bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minutes)
 	$(BIN)/python bench/quality/truth.py --frames 20 --frames 60
+	$(BIN)/python bench/quality/steps.py --frames 60
 	$(BIN)/python bench/quality/registration.py --pairs 2000
 
 docs: $(STAMP) ## make the pictures of the docs again

@@ -74,6 +74,9 @@ def report(group):
         "offset": [1.0, -2.0, None],
         "slope_x": [0.5, 0.0, None],
         "slope_y": [0.5, 0.0, None],
+        "curve_xx": [0.5, 0.0, None],
+        "curve_xy": [0.5, 0.0, None],
+        "curve_yy": [0.5, 0.0, None],
         "footprint": 0.95,
     }
     left_out = frame | {"name": "light_bad.fits", "used": False, "reason": "its stars match no other frame"}
@@ -247,13 +250,15 @@ def test_every_option_reaches_the_library(handed, group):
         reject_frames=("fwhm<3", "rms<1", "stars>9"),
     )
     assert resources == options.Resources(2, 3 * 2**29)
-    # Those that belong to another rejection would be refused here.
+    # Those that belong to another rejection or normalization would be refused here.
     apart = [
+        ("--normalize surface --sky-degree 2", {"sky_degree": 2}),
         ("--reject esd --esd-outliers 0.2 --esd-alpha 0.01", {"esd_outliers": 0.2, "esd_alpha": 0.01}),
         ("--reject minmax --minmax 2 3", {"minmax": (2, 3)}),
     ]
     for words, values in apart:
-        assert handed(group[0], *words.split())[1] == Options(reject=words.split()[1], **values)
+        first = {words.split()[0].lstrip("-"): words.split()[1]}
+        assert handed(group[0], *words.split())[1] == Options(**first, **values)
     changed = {f.name for f in fields(Options) if getattr(chosen, f.name) != getattr(Options(), f.name)}
     assert changed.union(*(values for _, values in apart)) == {f.name for f in fields(Options)}
 
@@ -283,6 +288,8 @@ def test_planes_are_comma_separated_or_repeated(handed, group, words, planes):
         ("{group} --kappa 0 3", "kappa"),
         ("{group} --winsor-limits 0.6 0.6", "winsor limits"),
         ("{group} --rewinsorize", "--rewinsorize"),
+        ("{group} --sky-degree 3", "sky degree"),
+        ("{group} --sky-degree 2 --normalize both", "--sky-degree"),
         ("{group} --planes colour", "colour"),
         ("{group} --planes none,mask", "none,mask"),
         ("{group} --memory-limit plenty", "plenty"),

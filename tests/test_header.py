@@ -95,21 +95,23 @@ def test_every_option_is_told():
         "kernel": "lanczos3", "clamp": False, "min_frames": 7, "skip_unreadable": True,
         "reject_frames": ("rms<0.5",),
     }  # fmt: skip
-    # Options that belong to one rejection are refused with the others.
-    rejections = [
+    # Options that belong to one rejection, or to surfaces, are refused with the others.
+    apart = [
+        {"normalize": "surface", "sky_degree": 2},
         {"reject": "winsor-quantile", "kappa": (2.5, 3.5), "winsor_limits": (0.1, 0.2), "rewinsorize": True},
         {"reject": "esd", "esd_outliers": 0.25, "esd_alpha": 0.01},
         {"reject": "minmax", "minmax": (2, 3)},
     ]
     elsewhere = {"fill", "planes"}  # Tile.write's
-    assert {f.name for f in fields(Options)} == set(told).union(elsewhere, *rejections)
+    assert {f.name for f in fields(Options)} == set(told).union(elsewhere, *apart)
     plain = build([frame()])
-    for rejection in rejections:
-        header = build([frame()], Options(**(told | rejection | {"reference": "a.fits"})))
+    for these in apart:
+        header = build([frame()], Options(**(told | these | {"reference": "a.fits"})))
         differing = {key: header[key] for key in header if header[key] != plain[key]}
         values = [
             v
-            for value in (told | rejection).values()
+            for name, value in (told | these).items()
+            if value != getattr(Options(), name)
             for v in (value if isinstance(value, tuple) else (value,))
         ]
         assert sorted(map(str, differing.values())) == sorted(map(str, values))

@@ -196,6 +196,29 @@ def test_normalize_none_leaves_the_values_alone(tmp_path):
     assert tile.image.mean() == pytest.approx(200, abs=0.1)
 
 
+def test_the_frames_table_tells_how_each_value_was_made(tmp_path):
+    """SCALE, the sky's six coefficients and MATRIX make a tile's pixel again from the frame's."""
+    rng = np.random.default_rng(1)
+    header = fits.getheader(border_frames(tmp_path)[0])
+    y, x = np.mgrid[:192, :256]
+    for k, bend in enumerate((0.0, 50.0)):
+        header["CRPIX1"] = 30.0 - 40 * k  # moved by whole pixels: copied, not interpolated
+        sky = 500.0 + 30 * k + bend * ((x - 100) * (y - 60) + (x - 80) ** 2) / 128**2
+        fits.writeto(tmp_path / f"bent{k}.fits", (sky + rng.normal(0, 1, sky.shape)).astype("f4"), header)
+    options = Options(reference="bent0.fits", align="wcs", framing="union", sky_degree=2)
+    tile = build_tile([tmp_path / "bent0.fits", tmp_path / "bent1.fits"], options)
+    record = tile.frames[1]
+    assert abs(record.curve_xx[0]) > 30
+    assert abs(record.curve_xy[0]) > 30
+    u, v = (x + 40 - (256 - 1) / 2) / 128, (y - (192 - 1) / 2) / 128
+    sky = record.offset[0] + record.slope_x[0] * u + record.slope_y[0] * v
+    sky += record.curve_xx[0] * u * u + record.curve_xy[0] * u * v + record.curve_yy[0] * v * v
+    made = record.scale[0] * fits.getdata(tmp_path / "bent1.fits") + sky
+    left = round(record.matrix[0, 2]) - tile.header["ZMT_X0"]
+    alone = tile.image[:, left : left + 256][:, -40:]  # no other frame reaches there
+    np.testing.assert_allclose(alone, made[:, -40:], atol=1e-3)
+
+
 def test_min_coverage_blanks_thin_places(lights):
     thin = build_tile(lights, Options(min_coverage=5, reference=lights[0].name))
     np.testing.assert_array_equal(np.isnan(thin.image), thin.coverage < 5)

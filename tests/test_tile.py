@@ -31,6 +31,8 @@ def record(name="light_001.fits", channels=3, **more) -> FrameRecord:
         "noise": (11.1, 8.2, 12.3)[:channels], "scale": (1.0, 0.99, 1.01)[:channels],
         "offset": (0.1, -3.0, 4.4)[:channels],
         "slope_x": (1.5, 0.0, -2.0)[:channels], "slope_y": (0.25, 7.0, 1e-3)[:channels],
+        "curve_xx": (0.5, 0.0, 3.0)[:channels], "curve_xy": (0.0, -1.0, 2.0)[:channels],
+        "curve_yy": (4.0, 0.125, 0.0)[:channels],
         "weight": (0.3, 0.31, 0.29)[:channels],
         "nrejlow": 3, "nrejhigh": 5_000_000_000, "footprint": 0.875,
     }  # fmt: skip
@@ -42,7 +44,7 @@ def lost(name="cloud é%41.fits", channels=3) -> FrameRecord:
     return record(
         name, used=False, reason="no match: 3 of 12 stars", date=None, exposure=math.nan, rms=math.nan,
         matrix=np.full((2, 3), np.nan), noise=none, scale=none, offset=none,
-        slope_x=none, slope_y=none, weight=none,
+        slope_x=none, slope_y=none, curve_xx=none, curve_xy=none, curve_yy=none, weight=none,
     )  # fmt: skip
 
 

@@ -169,6 +169,7 @@ def _choices(options: Options) -> dict[str, Any]:
         "ZMT_KERN": options.kernel,
         "ZMT_CLMP": options.clamp,
         "ZMT_NORM": options.normalize,
+        "ZMT_SDEG": options.sky_degree,
         "ZMT_WGHT": options.weight,
         "ZMT_REJ": options.reject,
         "ZMT_KLOW": float(options.kappa[0]),

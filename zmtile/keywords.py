@@ -123,6 +123,7 @@ _CHOICES = (
     Keyword("ZMT_KERN", "interpolation"),
     Keyword("ZMT_CLMP", "interpolation clamped"),
     Keyword("ZMT_NORM", "matched to the reference"),
+    Keyword("ZMT_SDEG", "degree of the sky surfaces"),
     Keyword("ZMT_WGHT", "weights"),
     Keyword("ZMT_REJ", "rejection"),
     Keyword("ZMT_KLOW", "[sigma] bound below"),

@@ -65,7 +65,7 @@ def match(
     reference : int
         Index of the reference among them.
     options : Options
-        `normalize` and `weight` are used.
+        `normalize`, `sky_degree` and `weight` are used.
     progress : Progress
 
     Returns
@@ -85,7 +85,7 @@ def match(
     area = np.array([scale_of(m) ** 2 for m in matrices])
     surface = np.zeros((count, channels, 1))
     if options.normalize in ("offset", "both", "surface"):
-        degree = 1 if options.normalize == "surface" else 0
+        degree = options.sky_degree if options.normalize == "surface" else 0
         surface = sky_surfaces(frames, stats, matrices, pairs, reference, scale / area[:, None], degree)
     noise = np.array([s.noise for s in stats]) * scale / area[:, None]
     # Magnified pixels share their noise with their neighbours. What a weight must know is the

@@ -19,6 +19,7 @@ __all__ = [
     "NORMALIZATIONS",
     "REJECTIONS",
     "SCALED",
+    "SKY_DEGREES",
     "TRANSFORMS",
     "WEIGHTS",
     "Options",
@@ -32,6 +33,7 @@ FRAMINGS = ("reference", "union", "intersection")
 NORMALIZATIONS = ("none", "offset", "scale", "both", "surface")
 # Those of them that measure the flux scale of each frame.
 SCALED = ("scale", "both", "surface")
+SKY_DEGREES = (1, 2)
 WEIGHTS = ("none", "noise", "fwhm", "stars")
 REJECTIONS = ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "minmax", "none")
 COMBINES = ("mean", "median")
@@ -68,7 +70,9 @@ class Options:
         Extent of the tile.
     normalize : {'none', 'offset', 'scale', 'both', 'surface'}
         What is matched to the reference: the level of the sky, the star fluxes, or both; 'surface'
-        matches the fluxes and the sky by a plane for each frame and channel.
+        matches the fluxes and the sky by a low-order surface for each frame and channel.
+    sky_degree : {1, 2}
+        Degree of that surface: a plane, or one that bends.
     weight : {'none', 'noise', 'fwhm', 'stars'}
         Weights of the mean: equal; inverse variance of the frame after scaling; those that show
         faint stars best, by noise and FWHM; squared signal-to-noise of the matched stars.
@@ -116,6 +120,7 @@ class Options:
     transform: str = "similarity"
     framing: str = "reference"
     normalize: str = "surface"
+    sky_degree: int = 1
     weight: str = "noise"
     reject: str = "winsor"
     kappa: tuple[float, float] = (3.0, 3.0)
@@ -153,6 +158,7 @@ class Options:
                 f"Planes on demand: {', '.join(EXTRA_PLANES)}.",
             )
         self._check_rejection()
+        self._check_matching()
         if self.fill is not None and not abs(self.fill) < 3.4e38:  # float32
             raise UsageError(f"fill is {self.fill}", "Give a number, for instance 0; without it NaN stays.")
         if self.min_coverage < 1:
@@ -165,6 +171,18 @@ class Options:
                 "Leave it out, or add --combine mean.",
             )
         self._check_rules()
+
+    def _check_matching(self) -> None:
+        """Refuse values of the matching that make no sense, or contradict each other."""
+        if self.sky_degree not in SKY_DEGREES:
+            raise UsageError(
+                f"sky degree is {self.sky_degree}", "Give 1 for a plane, 2 for a surface that bends."
+            )
+        if self.sky_degree != 1 and self.normalize != "surface":
+            raise UsageError(
+                f"--sky-degree belongs to surfaces, not to --normalize {self.normalize}",
+                "Add --normalize surface, or leave it out.",
+            )
 
     def _check_rejection(self) -> None:
         """Refuse values of the rejection that make no sense, or that the method has no use for."""

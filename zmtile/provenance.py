@@ -19,6 +19,9 @@ from zmtile.stack import Planes
 
 __all__ = ["records_of", "tallied"]
 
+# In the order of `zmtile.skysurface.surface_terms`.
+SKY_FIELDS = ("offset", "slope_x", "slope_y", "curve_xx", "curve_xy", "curve_yy")
+
 
 def records_of(
     frames: Sequence[Frame],
@@ -50,9 +53,7 @@ def records_of(
                 fwhm=stat.fwhm,
                 noise=tuple(float(v) for v in stat.noise),
                 scale=tuple(float(v) for v in light.scale) if light else unknown,
-                offset=_term(light, 0) if light else unknown,
-                slope_x=_term(light, 1) if light else unknown,
-                slope_y=_term(light, 2) if light else unknown,
+                **_sky(light, channels),
                 weight=tuple(float(v) for v in light.weight) if light else unknown,
                 nrejlow=0,
                 nrejhigh=0,
@@ -75,9 +76,7 @@ def records_of(
             fwhm=math.nan,
             noise=unknown,
             scale=unknown,
-            offset=unknown,
-            slope_x=unknown,
-            slope_y=unknown,
+            **_sky(None, channels),
             weight=unknown,
             nrejlow=0,
             nrejhigh=0,
@@ -88,10 +87,12 @@ def records_of(
     return tuple(records)
 
 
-def _term(light: Photometry, index: int) -> tuple[float, ...]:
-    """Return one coefficient of the sky surface for each channel; a constant has no slope."""
-    channels, terms = light.surface.shape
-    return tuple(float(v) for v in light.surface[:, index]) if index < terms else (0.0,) * channels
+def _sky(light: Photometry | None, channels: int) -> dict[str, tuple[float, ...]]:
+    """Return the coefficients of a sky surface by the records' fields; 0 for those that it has not."""
+    known = np.full((channels, len(SKY_FIELDS)), 0.0 if light else math.nan)
+    if light:
+        known[:, : light.surface.shape[1]] = light.surface
+    return {field: tuple(values) for field, values in zip(SKY_FIELDS, known.T.tolist(), strict=True)}
 
 
 def tallied(records: Sequence[FrameRecord], planes: Planes, canvas: Canvas) -> tuple[FrameRecord, ...]:

@@ -44,10 +44,10 @@ class FrameRecord:
         Frame pixel → reference pixel; NaN when not registered.
     fwhm : float
         Of its stars, px.
-    noise, scale, offset, slope_x, slope_y, weight : tuple of float
-        For each channel: noise (ADU); factor to the reference; sky added at the middle of the
-        reference frame, and its change from there over half the longer side of that frame (ADU);
-        weight.
+    noise, scale, offset, slope_x, slope_y, curve_xx, curve_xy, curve_yy, weight : tuple of float
+        For each channel: noise (ADU); factor to the reference; sky added, as the coefficients of 1,
+        u, v, u², uv, v² (ADU), where u and v are 0 at the middle of the reference frame and change by
+        1 over half the longer side of that frame; weight.
     nrejlow, nrejhigh : int
         Samples rejected below and above, all channels together.
     footprint : float
@@ -71,6 +71,9 @@ class FrameRecord:
     offset: tuple[float, ...]
     slope_x: tuple[float, ...]
     slope_y: tuple[float, ...]
+    curve_xx: tuple[float, ...]
+    curve_xy: tuple[float, ...]
+    curve_yy: tuple[float, ...]
     weight: tuple[float, ...]
     nrejlow: int
     nrejhigh: int
@@ -115,6 +118,9 @@ COLUMNS = (
     Column("OFFSET", "offset", "channels", "adu", "sky added after scaling"),
     Column("SLOPEX", "slope_x", "channels", "adu", "its change over half a frame in x"),
     Column("SLOPEY", "slope_y", "channels", "adu", "its change over half a frame in y"),
+    Column("CURVEXX", "curve_xx", "channels", "adu", "its bend over half a frame in x"),
+    Column("CURVEXY", "curve_xy", "channels", "adu", "its twist over half a frame"),
+    Column("CURVEYY", "curve_yy", "channels", "adu", "its bend over half a frame in y"),
     Column("WEIGHT", "weight", "channels", "", "weight in the mean"),
     Column("NREJLOW", "nrejlow", "K", "", "samples rejected below"),
     Column("NREJHIGH", "nrejhigh", "K", "", "samples rejected above"),

@@ -81,6 +81,7 @@ Exit codes:
 @registration("--transform", type=options.TRANSFORMS, help="Model fitted on the matched stars.")
 @registration("--framing", type=options.FRAMINGS, help="What the tile shows.")
 @matching("--normalize", type=options.NORMALIZATIONS, help="What is matched to the reference.")
+@matching("--sky-degree", type=int, metavar="N", help="Degree of the sky surfaces: 1 or 2.")
 @matching("--weight", type=options.WEIGHTS, help="Weights of the mean.")
 @stacking("--kernel", type=options.KERNELS, help="Interpolation.")
 @stacking("--clamp/--no-clamp", help="Keep interpolation from making dark rings.")
