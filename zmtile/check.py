@@ -18,7 +18,7 @@ from zmtile.skyimage import SkyImage, read_image
 from zmtile.steps import Step, find_steps
 from zmtile.tile import Tile
 
-__all__ = ["MAX_STEP", "Finding", "check_image"]
+__all__ = ["MAX_STEP", "Finding", "check_image", "checksums"]
 
 # Sigma of a pixel where coverage is full. An eye finds a straight line of half a sigma in a hard stretch.
 MAX_STEP = 0.5
@@ -72,7 +72,7 @@ def check_image(path: str | os.PathLike[str], max_step: float = MAX_STEP) -> tup
         raise UsageError(f"the largest step is {max_step}", "Give a positive number of sigma, such as 0.5.")
     sky = read_image(path)
     return (
-        _checksums(path),
+        checksums(path),
         _no_data(sky),
         _filler(sky.image),
         *_steps(sky, max_step),
@@ -81,15 +81,18 @@ def check_image(path: str | os.PathLike[str], max_step: float = MAX_STEP) -> tup
     )
 
 
-def _checksums(path: str | os.PathLike[str]) -> Finding:
+def checksums(path: str | os.PathLike[str]) -> Finding:
     """Compare the checksums of every HDU that has them."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # Compressed images as the tables that they are stored as: these carry the checksums.
-        with fits.open(
-            path, memmap=False, checksum=True, lazy_load_hdus=False, disable_image_compression=True
-        ) as hdus:
-            known = sum("DATASUM" in hdu.header for hdu in hdus)
+        try:
+            with fits.open(
+                path, memmap=False, checksum=True, lazy_load_hdus=False, disable_image_compression=True
+            ) as hdus:
+                known = sum("DATASUM" in hdu.header for hdu in hdus)
+        except Exception:  # a damaged file fails anywhere in the parser; what is wrong, the reader says
+            return Finding("checksums", None, "they cannot be read")
     wrong = [str(w.message).strip() for w in caught if "verification failed" in str(w.message)]
     if not known:
         return Finding("checksums", None, "the file has none")

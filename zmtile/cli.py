@@ -18,6 +18,7 @@ import click
 from zmtile import __version__
 from zmtile.commands.build import build
 from zmtile.commands.check import check
+from zmtile.commands.inspect import inspect
 from zmtile.commands.preview import preview
 from zmtile.errors import Stopped, UsageError, ZmtileError
 
@@ -132,5 +133,5 @@ def cli(ctx: click.Context) -> int:
     return UsageError.exit_code
 
 
-for command in (build, check, preview):
+for command in (build, inspect, check, preview):
     cli.add_command(command)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Stages", "on_terminal", "printable", "reporting", "say"]
+__all__ = ["Stages", "colourful", "on_terminal", "printable", "reporting", "say"]
 
 UNITS = {"read": "files", "measure": "frames", "register": "frames", "stack": "blocks"}
 
@@ -47,6 +47,11 @@ def printable(text: str) -> str:
 def on_terminal(stream: TextIO | None) -> bool:
     """Tell whether somebody looks at a stream through a terminal that can move its cursor."""
     return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def colourful(stream: TextIO | None) -> bool:
+    """Tell whether a stream is a terminal on which colours are wanted."""
+    return on_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
 class Stages:
