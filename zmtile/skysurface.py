@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,13 @@ log = logging.getLogger("zmtile")
 MIN_COMMON_CELLS = 6
 # A cell's sky is not known better than this, in sigma of a pixel.
 CELL_FLOOR = 0.03
-# Expected slope of a frame's sky against the others over half a frame, in sigma of a pixel, beside what
-# the differences of the group's skies show; and its bend, in slopes. They count only where a narrow
-# overlap says next to nothing of them.
+# Expected slope and bend of a frame's sky against the others over half a frame, in sigma of a pixel,
+# beside what the differences of the group's skies show. They count only where a narrow overlap says
+# next to nothing of them.
 SLOPE_PRIOR = 0.5
-BEND_PRIOR = 0.5
+BEND_PRIOR = 0.03
+# A bend leaves about a third of itself, root mean square, beside the plane that fits it best.
+BEND_OF_RESIDUAL = 3.0
 
 
 def surface_terms(xy: NDArray[np.float64], rows: int, cols: int, degree: int) -> NDArray[np.float64]:
@@ -82,70 +85,99 @@ def sky_surfaces(
     rows, cols = frames[reference].rows, frames[reference].cols
     terms = terms_of(degree)
     surface = np.zeros((count, channels, terms))
-    noise = np.nan_to_num(np.array([s.noise for s in stats]) * factor)
-    expected = np.array(
-        [_expected(f, m, frames[reference], degree) for f, m in zip(frames, matrices, strict=True)]
-    )
+    noise = np.maximum(np.nan_to_num(np.array([s.noise for s in stats]) * factor), 1e-5)
+    local = [_local_terms(f, m, frames[reference], degree) for f, m in zip(frames, matrices, strict=True)]
     common = []
     for pair in pairs:
         xy, sky_a, sky_b, variance = _common_sky(stats, matrices, pair, factor)
         if len(xy) >= MIN_COMMON_CELLS:
-            common.append((pair, surface_terms(xy, rows, cols, degree), sky_b - sky_a, variance))
+            common.append(_Common(pair, surface_terms(xy, rows, cols, degree), sky_b - sky_a, variance))
     tied = np.zeros(count, bool)
     for c in range(channels):
-        # Start from the robust middle of each pair.
-        residuals = [d[:, c] - np.median(d[:, c]) for _, _, d, _ in common]
-        spread = 1.4826 * np.median(np.abs(np.concatenate(residuals))) if common else 0.0
-        slope = np.hypot(np.maximum(SLOPE_PRIOR * noise[:, c], 1e-6), spread)
-        weights = [_biweight(residual) for residual in residuals]
-        for _ in range(6):
-            normal, right = np.zeros((count, terms, count, terms)), np.zeros((count, terms))
-            for (pair, basis, d, variance), weight in zip(common, weights, strict=True):
-                a, b, w = pair.a, pair.b, weight / variance[:, c]
-                block = basis.T @ (basis * w[:, None])
-                pull = basis.T @ (d[:, c] * w)
-                normal[a, :, a] += block
-                normal[b, :, b] += block
-                normal[a, :, b] -= block
-                normal[b, :, a] -= block
-                right[a] += pull
-                right[b] -= pull
-            for k in range(count):
-                normal[k, :, k] += expected[k] / slope[k] ** 2
-            solution, tied = solve_blocks(normal.reshape(count * terms, -1), right.ravel(), terms, reference)
-            surface[:, c] = solution
-            weights = [
-                _biweight(d[:, c] - basis @ (solution[pair.a] - solution[pair.b]))
-                for pair, basis, d, _ in common
-            ]
+        left = [both.difference[:, c] - np.median(both.difference[:, c]) for both in common]
+        slope = np.hypot(SLOPE_PRIOR * noise[:, c], _mad(left))
+        # Planes first: what they leave beyond the noise tells how much the skies of the group bend.
+        for part in range(min(degree, 1), degree + 1):
+            flat = terms_of(part)
+            bend = np.hypot(BEND_PRIOR * noise[:, c], BEND_OF_RESIDUAL * _excess(common, left, c))
+            size = np.column_stack([slope, slope, bend, bend, bend])[:, : flat - 1]
+            for _ in range(6):
+                weights = [_biweight(residual) for residual in left]
+                normal, right = _normal_equations(common, weights, c, count, flat)
+                for k in range(count):
+                    rows_k = local[k][: flat - 1, :flat]
+                    normal[k, :, k] += rows_k.T @ (rows_k / size[k, :, None] ** 2)
+                solution, tied = solve_blocks(
+                    normal.reshape(count * flat, -1), right.ravel(), flat, reference
+                )
+                left = [both.left(solution, c) for both in common]
+        surface[:, c] = solution
     for k in np.flatnonzero(~tied).tolist():
         log.warning("%s: too little common sky with other frames; its offset is left at 0", frames[k].name)
     return surface
 
 
-def _expected(frame: Frame, matrix: Matrix, reference: Frame, degree: int) -> NDArray[np.float64]:
-    """Inverse covariance, (terms, terms), of the coefficients before any look at the sky, for a slope of 1.
+@dataclass(frozen=True)
+class _Common:
+    """At n cells of a pair: terms (n, terms), sky_b - sky_a and its variance, both (n, channels)."""
 
-    Slope and bend are small about the middle of the frame, where its sky is known, not about the
-    reference's, which may lie far away. The offset may be anything.
+    pair: Pair
+    basis: NDArray[np.float64]
+    difference: NDArray[np.float64]
+    variance: NDArray[np.float64]
+
+    def left(self, solution: NDArray[np.float64], channel: int) -> NDArray[np.float64]:
+        """Return the differences that a solution, (frames, terms), leaves in a channel."""
+        surface = solution[self.pair.a] - solution[self.pair.b]
+        left: NDArray[np.float64] = self.difference[:, channel] - self.basis[:, : surface.size] @ surface
+        return left
+
+
+def _normal_equations(
+    common: Sequence[_Common], weights: Sequence[NDArray[np.float64]], channel: int, count: int, terms: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return normal matrix (frames, terms, frames, terms) and right-hand side (frames, terms)."""
+    normal, right = np.zeros((count, terms, count, terms)), np.zeros((count, terms))
+    for both, weight in zip(common, weights, strict=True):
+        a, b, w = both.pair.a, both.pair.b, weight / both.variance[:, channel]
+        basis = both.basis[:, :terms]
+        block = basis.T @ (basis * w[:, None])
+        pull = basis.T @ (both.difference[:, channel] * w)
+        normal[a, :, a] += block
+        normal[b, :, b] += block
+        normal[a, :, b] -= block
+        normal[b, :, a] -= block
+        right[a] += pull
+        right[b] -= pull
+    return normal, right
+
+
+def _local_terms(frame: Frame, matrix: Matrix, reference: Frame, degree: int) -> NDArray[np.float64]:
+    """Slope and bend about the middle of a frame, (terms - 1, terms), from the coefficients of its surface.
+
+    They are expected to be small there, where the frame's sky is known, not about the reference's
+    middle, which may lie far away. The offset may be anything.
     """
     middle = apply(matrix, np.array([[(frame.cols - 1) / 2, (frame.rows - 1) / 2]]))
     _, u, v = surface_terms(middle, reference.rows, reference.cols, 1)[0]
-    # The slope there, and the bends, as sums of the coefficients of 1, u, v, u², uv, v².
-    local = np.array(
-        [
-            [0, 1, 0, 2 * u, v, 0],
-            [0, 0, 1, 0, u, 2 * v],
-            [0, 0, 0, 1, 0, 0],
-            [0, 0, 0, 0, 1, 0],
-            [0, 0, 0, 0, 0, 1],
-        ]
-    )
+    slopes = [[0, 1, 0, 2 * u, v, 0], [0, 0, 1, 0, u, 2 * v]]
     terms = terms_of(degree)
-    local = local[: terms - 1, :terms]
-    weight = np.array([1.0, 1.0, *[BEND_PRIOR**-2.0] * 3])[: terms - 1]
-    precision: NDArray[np.float64] = local.T @ (local * weight[:, None])
-    return precision
+    return np.vstack([slopes, np.eye(6)[3:]])[: terms - 1, :terms]
+
+
+def _mad(residuals: Sequence[NDArray[np.float64]]) -> float:
+    """Sigma of all residuals together from their median absolute deviation; 0 without any."""
+    return 1.4826 * float(np.median(np.abs(np.concatenate(residuals)))) if residuals else 0.0
+
+
+def _excess(common: Sequence[_Common], residuals: Sequence[NDArray[np.float64]], channel: int) -> float:
+    """Sigma of the residuals beyond what the noise of the meshes explains, ADU."""
+    if not common:
+        return 0.0
+    # Each sample of the sky is seen twice, so the variances are doubled.
+    variances = [both.variance[:, channel] / 2 for both in common]
+    pull = _mad([r / np.sqrt(v) for r, v in zip(residuals, variances, strict=True)])
+    return float(np.sqrt(max(pull**2 - 1, 0.0) * np.median(np.concatenate(variances))))
 
 
 def _biweight(residual: NDArray[np.float64]) -> NDArray[np.float64]:
