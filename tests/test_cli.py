@@ -253,6 +253,7 @@ def test_every_option_reaches_the_library(handed, group):
     # Those that belong to another rejection or normalization would be refused here.
     apart = [
         ("--normalize surface --sky-degree 2", {"sky_degree": 2}),
+        ("--combine mean --feather 25", {"feather": 25.0}),
         ("--reject esd --esd-outliers 0.2 --esd-alpha 0.01", {"esd_outliers": 0.2, "esd_alpha": 0.01}),
         ("--reject minmax --minmax 2 3", {"minmax": (2, 3)}),
     ]
@@ -289,6 +290,8 @@ def test_planes_are_comma_separated_or_repeated(handed, group, words, planes):
         ("{group} --winsor-limits 0.6 0.6", "winsor limits"),
         ("{group} --rewinsorize", "--rewinsorize"),
         ("{group} --sky-degree 3", "sky degree"),
+        ("{group} --feather -1", "feather"),
+        ("{group} --feather 9 --combine median", "--feather"),
         ("{group} --sky-degree 2 --normalize both", "--sky-degree"),
         ("{group} --planes colour", "colour"),
         ("{group} --planes none,mask", "none,mask"),

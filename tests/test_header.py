@@ -91,13 +91,15 @@ def test_every_comment_fits_beside_a_number():
 def test_every_option_is_told():
     told = {
         "reference": "by the user", "align": "wcs", "transform": "affine", "framing": "union",
-        "normalize": "scale", "weight": "none", "combine": "median", "min_coverage": 4,
+        "normalize": "scale", "weight": "none", "min_coverage": 4,
         "kernel": "lanczos3", "clamp": False, "min_frames": 7, "skip_unreadable": True,
         "reject_frames": ("rms<0.5",),
     }  # fmt: skip
     # Options that belong to one rejection, or to surfaces, are refused with the others.
     apart = [
         {"normalize": "surface", "sky_degree": 2},
+        {"feather": 25.0},
+        {"combine": "median"},
         {"reject": "winsor-quantile", "kappa": (2.5, 3.5), "winsor_limits": (0.1, 0.2), "rewinsorize": True},
         {"reject": "esd", "esd_outliers": 0.25, "esd_alpha": 0.01},
         {"reject": "minmax", "minmax": (2, 3)},

@@ -314,3 +314,46 @@ def test_wcs_of_the_tile_is_that_of_the_frames(tmp_path):
             expected = WCS(reference, naxis=2).all_pix2world(sky, 0)
         found = WCS(tile.header, naxis=2).all_pix2world(here, 0)
         np.testing.assert_allclose(found, expected, atol=0.01 / 3600)
+
+
+@pytest.fixture(scope="module")
+def feathered(lights):
+    return build_tile(lights, Options(reference=lights[0].name, framing="union", feather=40.0))
+
+
+def test_feather_weighs_by_the_distance_from_the_outline(lights, feathered):
+    x0, y0 = feathered.header["ZMT_X0"], feathered.header["ZMT_Y0"]
+    _, rows, cols = feathered.image.shape
+    expected = np.zeros((rows, cols))
+    for record in feathered.frames:
+        for y in range(0, rows, 7):
+            for x in range(0, cols, 7):
+                fx, fy = apply(invert(record.matrix), np.array([[x + x0, y + y0]], float))[0]
+                away = min(fx + 0.5, fy + 0.5, SPEC.cols - 0.5 - fx, SPEC.rows - 0.5 - fy)
+                if away >= 3.5:  # the cubic kernel and the demosaic have all their pixels
+                    t = min(away / 40, 1.0)
+                    expected[y, x] += record.weight[1] * max(t * t * (3 - 2 * t), 1e-3)
+    at = np.s_[::7, ::7]
+    lost = (feathered.rejlow + feathered.rejhigh)[1][at] > 0
+    near = np.abs(feathered.weight[1][at] - expected[at]) < 0.03  # at an outline a sample more or less
+    assert near[~lost].mean() > 0.995
+
+
+def test_feather_changes_weights_only(lights, feathered):
+    plain = build_tile(lights, Options(reference=lights[0].name, framing="union"))
+    for plane in ("coverage", "rejlow", "rejhigh"):
+        np.testing.assert_array_equal(getattr(plain, plane), getattr(feathered, plane))
+    np.testing.assert_array_equal(np.isnan(plain.image), np.isnan(feathered.image))
+    assert (feathered.weight[feathered.coverage > feathered.rejlow + feathered.rejhigh] > 0).all()
+    single = plain.coverage == 1  # one sample is its own mean, whatever its weight
+    np.testing.assert_allclose(feathered.image[single], plain.image[single], rtol=1e-6)
+    np.testing.assert_allclose(feathered.uncert[single], plain.uncert[single], rtol=1e-5)
+    middle = np.s_[:, 150:250, 200:300]
+    np.testing.assert_array_equal(feathered.image[middle], plain.image[middle])
+
+
+def test_the_shape_of_blocks_changes_no_bit_of_a_feathered_tile(lights, feathered, monkeypatch):
+    monkeypatch.setattr(stack, "BLOCK_COLS", 37)
+    monkeypatch.setattr(stack, "MAX_BLOCK_PIXELS", 37 * 11)
+    again = build_tile(lights, Options(reference=lights[0].name, framing="union", feather=40.0))
+    assert same_pixels(feathered, again)

@@ -196,6 +196,34 @@ def test_weights_weigh_the_survivors():
             assert image[i] == pytest.approx(expected, abs=1e-6 * np.abs(kept).max())
 
 
+def test_weights_of_samples_enter_the_mean_and_not_the_rejection():
+    rng = np.random.default_rng(0)
+    stack = columns(300, 5, frames=(10, 10))
+    weights = rng.uniform(1e-3, 2.0, stack.shape)
+    plain = winsorized_sigma_clip(stack)
+    result = winsorized_sigma_clip(stack, weights=weights)
+    for plane in ("coverage", "rejlow", "rejhigh"):
+        np.testing.assert_array_equal(getattr(result, plane), getattr(plain, plane))
+    for i in range(stack.shape[1]):
+        kept = survivors_by_count(stack[:, i], int(plain.rejlow[i]), int(plain.rejhigh[i]))
+        if len(kept) > 1:
+            inside = (stack[:, i] >= kept[0]) & (stack[:, i] <= kept[-1])
+            x, w = stack[inside, i].astype(np.float64), weights[inside, i]
+            mean = np.average(x, weights=w)
+            error = np.sqrt(x.size / (x.size - 1) * (w**2 * (x - mean) ** 2).sum()) / w.sum()
+            assert result.image[i] == pytest.approx(mean, abs=1e-6 * np.abs(x).max())
+            assert result.uncert[i] == pytest.approx(error, rel=1e-3, abs=1e-5 * np.abs(x).max())
+
+
+def test_weights_of_samples_that_are_those_of_frames_change_no_bit():
+    stack = columns(200, 7, frames=(8, 8))
+    weights = np.linspace(0.5, 2.0, 8)
+    by_frame = winsorized_sigma_clip(stack, weights=weights)
+    by_sample = winsorized_sigma_clip(stack, weights=np.repeat(weights[:, None], stack.shape[1], axis=1))
+    for plane in ("image", "uncert", "coverage"):
+        np.testing.assert_array_equal(getattr(by_frame, plane), getattr(by_sample, plane))
+
+
 def test_uncert_is_the_standard_error_of_the_survivors():
     stack = columns(300, 21, frames=(9, 9))
     result = winsorized_sigma_clip(stack[:, None])

@@ -71,8 +71,8 @@ def winsorized_sigma_clip(
         Aligned samples; NaN, masked values and those beyond 1e18 are no data. Worked on in float32.
     kappa : (float, float)
         Bounds below and above the median, in sigma.
-    weights : (N,) array, optional
-        Positive weights of the mean; equal when not given.
+    weights : (N,) array, or one of the stack's shape, optional
+        Positive weights of the mean, for each frame or for each sample; equal when not given.
     method : {'winsor', 'winsor-quantile', 'sigma', 'mad', 'linear-fit', 'esd', 'minmax', 'none'}
         docs/how-it-works.md defines them. 'winsor' is Huber's winsorisation with true rejection, as
         PixInsight and Siril define it.
@@ -125,8 +125,13 @@ def winsorized_sigma_clip(
         )
     frames, pixels = stack.shape[0], math.prod(stack.shape[1:])
     weight = np.ones(frames, np.float32) if weights is None else np.asarray(weights, np.float32)
-    if weight.shape != (frames,) or not (np.isfinite(weight) & (weight > 0)).all():
-        raise UsageError(f"weights of shape {weight.shape}", f"Give {frames} positive numbers.")
+    if weight.shape not in ((frames,), stack.shape) or not (np.isfinite(weight) & (weight > 0)).all():
+        raise UsageError(
+            f"weights of shape {weight.shape}",
+            f"Give {frames} positive numbers, or one for each sample of the stack.",
+        )
+    share = weight.reshape(frames, pixels) if weight.ndim > 1 else None
+    weight = np.ones(frames, np.float32) if weight.ndim > 1 else weight
     flat = stack.reshape(frames, pixels)
     values, counts = np.empty((3, pixels), np.float32), np.empty((3, pixels), np.uint16)
     size = max(1024, BLOCK_BYTES // (4 * frames))
@@ -139,6 +144,7 @@ def winsorized_sigma_clip(
         stack_block(
             samples,
             weight,
+            None if share is None else share[:, part],
             np.full(frames, np.nan, np.float32),
             comparators(frames),
             *rejection(options, frames),

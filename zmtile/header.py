@@ -171,6 +171,7 @@ def _choices(options: Options) -> dict[str, Any]:
         "ZMT_NORM": options.normalize,
         "ZMT_SDEG": options.sky_degree,
         "ZMT_WGHT": options.weight,
+        "ZMT_FEAT": float(options.feather),
         "ZMT_REJ": options.reject,
         "ZMT_KLOW": float(options.kappa[0]),
         "ZMT_KHI": float(options.kappa[1]),

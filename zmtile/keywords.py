@@ -125,6 +125,7 @@ _CHOICES = (
     Keyword("ZMT_NORM", "matched to the reference"),
     Keyword("ZMT_SDEG", "degree of the sky surfaces"),
     Keyword("ZMT_WGHT", "weights"),
+    Keyword("ZMT_FEAT", "[pixel] weights fall to a frame's edge"),
     Keyword("ZMT_REJ", "rejection"),
     Keyword("ZMT_KLOW", "[sigma] bound below"),
     Keyword("ZMT_KHI", "[sigma] bound above"),

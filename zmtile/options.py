@@ -76,6 +76,8 @@ class Options:
     weight : {'none', 'noise', 'fwhm', 'stars'}
         Weights of the mean: equal; inverse variance of the frame after scaling; those that show
         faint stars best, by noise and FWHM; squared signal-to-noise of the matched stars.
+    feather : float
+        Frame pixels over which the weight of a frame falls to its edge; 0 for none.
     reject : {'winsor', 'winsor-quantile', 'sigma', 'mad', 'linear-fit', 'esd', 'minmax', 'none'}
         Rejection of outliers.
     kappa : (float, float)
@@ -122,6 +124,7 @@ class Options:
     normalize: str = "surface"
     sky_degree: int = 1
     weight: str = "noise"
+    feather: float = 0.0
     reject: str = "winsor"
     kappa: tuple[float, float] = (3.0, 3.0)
     winsor_limits: tuple[float, float] = (0.05, 0.05)
@@ -159,6 +162,7 @@ class Options:
             )
         self._check_rejection()
         self._check_matching()
+        self._check_feather()
         if self.fill is not None and not abs(self.fill) < 3.4e38:  # float32
             raise UsageError(f"fill is {self.fill}", "Give a number, for instance 0; without it NaN stays.")
         if self.min_coverage < 1:
@@ -182,6 +186,18 @@ class Options:
             raise UsageError(
                 f"--sky-degree belongs to surfaces, not to --normalize {self.normalize}",
                 "Add --normalize surface, or leave it out.",
+            )
+
+    def _check_feather(self) -> None:
+        """Refuse a width that is none, or that has no effect."""
+        if not 0 <= self.feather < 1e6:
+            raise UsageError(
+                f"feather is {self.feather}", "Give a width in pixels, for instance 100; 0 is none."
+            )
+        if self.feather and self.combine == "median":
+            raise UsageError(
+                "--feather does nothing with --combine median: it has no weights",
+                "Leave it out, or add --combine mean.",
             )
 
     def _check_rejection(self) -> None:

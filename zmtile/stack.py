@@ -27,7 +27,7 @@ from zmtile.options import Options, Resources
 from zmtile.parallel import run_parallel
 from zmtile.progress import NullProgress, Progress
 from zmtile.transform import Matrix
-from zmtile.warp import Block, source_of, warp
+from zmtile.warp import Block, feather, source_of, warp
 
 __all__ = ["Planes", "stack_frames"]
 
@@ -118,7 +118,8 @@ def stack_frames(
         for item in zip(frames, matrices, photometry, strict=True)
     ]
     free = limit - plane_bytes(canvas, channels)
-    blocks = list(_blocks(canvas, len(frames), channels, free // 4 // resources.workers))
+    depth = channels + 1 if options.feather else channels  # a weight beside the samples
+    blocks = list(_blocks(canvas, len(frames), depth, free // 4 // resources.workers))
     shelf = Shelf(open_file_limit(len(frames)), free // 3)
     pages = PageGuard(shelf, free // 3)
     weight = np.array([p.weight for p in photometry], np.float32)
@@ -131,7 +132,10 @@ def stack_frames(
             samples = np.empty((channels, len(active), block.rows, block.cols), np.float32)
             for place, k in enumerate(active):
                 warp(shelf.get(k, sources[k].frame), sources[k], block, samples[:, place])
-            tally = _combine(samples, weight[active], noise[active], options, planes, block)
+            shares = None
+            if options.feather:
+                shares = np.stack([feather(sources[k], block, options.feather) for k in active])
+            tally = _combine(samples, weight[active], shares, noise[active], options, planes, block)
             with lock:
                 planes.tally[active] += tally
         pages.check()
@@ -144,9 +148,9 @@ def stack_frames(
     return planes
 
 
-def _blocks(canvas: Canvas, frames: int, channels: int, budget: int) -> Iterator[Block]:
+def _blocks(canvas: Canvas, frames: int, depth: int, budget: int) -> Iterator[Block]:
     """Cut the canvas into blocks whose samples fit the cache, and the budget in any case."""
-    sample = 4 * frames * channels
+    sample = 4 * frames * depth
     pixels = min(max(BLOCK_BYTES // sample, MIN_BLOCK_PIXELS), MAX_BLOCK_PIXELS, max(budget // sample, 1024))
     cols = min(BLOCK_COLS, canvas.cols)
     rows = max(1, pixels // cols)
@@ -158,6 +162,7 @@ def _blocks(canvas: Canvas, frames: int, channels: int, budget: int) -> Iterator
 def _combine(
     samples: NDArray[np.float32],
     weight: NDArray[np.float32],
+    shares: NDArray[np.float32] | None,
     noise: NDArray[np.float32],
     options: Options,
     planes: Planes,
@@ -181,6 +186,7 @@ def _combine(
         stack_block(
             samples[c].reshape(frames, -1),
             np.ascontiguousarray(weight[:, c]),
+            None if shares is None else shares.reshape(frames, -1),
             np.ascontiguousarray(noise[:, c]),
             comparators(frames),
             *rejection(options, frames),

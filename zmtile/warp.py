@@ -20,7 +20,10 @@ from zmtile.options import Options
 from zmtile.pixels import Pixels
 from zmtile.transform import Matrix, apply, compose, corners, invert, scale_of
 
-__all__ = ["Block", "Source", "source_of", "warp"]
+__all__ = ["Block", "Source", "feather", "source_of", "warp"]
+
+# A feathered sample keeps this much of its weight, so that a pixel which only such samples reach is a number.
+LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -153,3 +156,18 @@ def warp(pixels: Pixels, source: Source, block: Block, out: NDArray[np.float32])
         source.half,
         out,
     )
+
+
+def feather(source: Source, block: Block, width: float) -> NDArray[np.float32]:
+    """Return the part of its weight, (rows, cols), that a frame keeps at the pixels of a block.
+
+    It rises from 0 (in truth `LEAST_SHARE`) at the outline of the frame to 1 at `width` frame pixels
+    from it, as 3 t² - 2 t³: without a kink at either end.
+    """
+    y, x = np.mgrid[block.top : block.top + block.rows, block.left : block.left + block.cols]
+    at_x, at_y = apply(source.inverse, np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)).T
+    right, bottom = source.frame.cols - 1 - at_x, source.frame.rows - 1 - at_y
+    inside = np.minimum.reduce([at_x, at_y, right, bottom]) + 0.5
+    t = np.clip(inside / width, 0.0, 1.0)
+    share: NDArray[np.float32] = np.maximum(t * t * (3 - 2 * t), LEAST_SHARE).astype(np.float32)
+    return share.reshape(block.rows, block.cols)

@@ -83,6 +83,12 @@ Exit codes:
 @matching("--normalize", type=options.NORMALIZATIONS, help="What is matched to the reference.")
 @matching("--sky-degree", type=int, metavar="N", help="Degree of the sky surfaces: 1 or 2.")
 @matching("--weight", type=options.WEIGHTS, help="Weights of the mean.")
+@matching(
+    "--feather",
+    type=float,
+    metavar="PX",
+    help="Let the weight of a frame fall to its edge over this width; 0: no.",
+)
 @stacking("--kernel", type=options.KERNELS, help="Interpolation.")
 @stacking("--clamp/--no-clamp", help="Keep interpolation from making dark rings.")
 @stacking("--reject", type=options.REJECTIONS, help="How outliers are found.")

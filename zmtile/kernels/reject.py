@@ -63,8 +63,11 @@ def _load(samples: Any, start: int, raw: Any, tile: Any, w: Any) -> None:
 
 
 @kernel
-def _combine(raw: Any, weights: Any, noises: Any, clamp: bool, w: Any, seen: Any) -> None:
+def _combine(raw: Any, weights: Any, shares: Any, noises: Any, clamp: bool, w: Any, seen: Any) -> None:
     """Sum the survivors about CENTRE, and count for each frame what it gave and lost.
+
+    `shares` is (frames, LANES), a factor on the weight of each sample, or None: then the compiler
+    leaves out what belongs to it.
 
     `seen` is (frames, 3 · LANES): present, rejected below, rejected above, kept apart by lane so
     that counting is a vector addition too.
@@ -76,6 +79,9 @@ def _combine(raw: Any, weights: Any, noises: Any, clamp: bool, w: Any, seen: Any
         weight = weights[i]
         variance = (weight * noises[i]) * (weight * noises[i])
         for lane in range(LANES):
+            if shares is not None:
+                weight = weights[i] * shares[i, lane]
+                variance = (weight * noises[i]) * (weight * noises[i])
             x = raw[i, lane]
             low = ONE if x < w[LOWER + lane] else ZERO
             high = ONE if x > w[UPPER + lane] else ZERO
@@ -102,6 +108,7 @@ def _combine(raw: Any, weights: Any, noises: Any, clamp: bool, w: Any, seen: Any
 def stack_block(
     samples: Any,
     weights: Any,
+    shares: Any,
     noises: Any,
     pairs: Any,
     method: int,
@@ -128,6 +135,8 @@ def stack_block(
         Aligned samples, NaN where a frame has no data.
     weights, noises : (frames,) float32
         Weight of each frame, and the sigma of its sky (the uncertainty where nothing else tells).
+    shares : (frames, pixels) float32 or None
+        Factor above 0 on the weight of each sample; None is 1 everywhere.
     pairs : (comparators, 2) int32
         `comparators(frames)`.
     method : int
@@ -155,6 +164,7 @@ def stack_block(
     queue = np.empty((width, frames, LANES), np.float32)
     raw = np.empty((width, frames, LANES), np.float32)
     tile = np.empty((frames, LANES), np.float32)
+    share: Any = None if shares is None else np.ones((frames, LANES), np.float32)
     scratch = np.empty((2, frames), np.float64)
     w = np.empty(PLACES * LANES, np.float32)
     seen = np.zeros((frames, 3 * LANES), np.float32)
@@ -205,8 +215,12 @@ def stack_block(
                     w[CENTRE + lane] = min(max(middle, w[LOWER + lane]), w[UPPER + lane])
                 elif last[at] > first[at]:
                     w[CENTRE + lane] = median(queue[g], lane, first[at], last[at])
-            _combine(raw[g], weights, noises, clamp, w, seen)
             start = begin + g * LANES
+            if shares is not None:
+                for i in range(frames):
+                    for lane in range(min(LANES, pixels - start)):
+                        share[i, lane] = shares[i, start + lane]
+            _combine(raw[g], weights, share, noises, clamp, w, seen)
             for lane in range(min(LANES, pixels - start)):
                 count = w[COUNT + lane]
                 kept = count if clamp else count - w[NLOW + lane] - w[NHIGH + lane]
