@@ -6,6 +6,9 @@ cosmic rays, hot pixels, noise. All follows from a `GroupSpec`: a frame depends 
 only, so frames may be rendered in any order. Pixel (0, 0) is the centre of the first pixel stored, rows
 first; a 2×3 matrix ``[a b tx; c d ty]`` maps frame pixel (x, y) to reference pixel. Values are ADU.
 
+With a lens or a tilt, all of this holds for the pixels that an ideal camera would have had: `to_ideal` and
+`from_ideal` lead there and back, and `to_reference` from a frame to the reference as it is.
+
 Run ``python examples/make_group.py FOLDER`` for a group on disk, or import `truth_of` and `render_frame`.
 """
 
@@ -52,6 +55,8 @@ class GroupSpec:
     rotation: float = 4.0  #: degrees, bound of the rotation about the frame's centre
     dither: float = 25.0  #: bound of the shift along each axis
     flip: bool = False  #: the second half of the frames is turned by 180 degrees: a meridian flip
+    lens: float = 0.0  #: radial distortion at a corner, as a fraction of its distance; below 0 is a barrel
+    tilt: float = 0.0  #: bound of the keystone: change of scale from the centre of a frame to its corners
     chain: float | None = None  #: neighbours overlap in x by this fraction only; the dither is then in y only
     sky: float = 900.0  #: mean level (green, or mono); every frame's own differs by up to 15 %
     gradient: float = 150.0  #: slope of the sky × length of the diagonal, in a random direction per frame
@@ -78,6 +83,10 @@ class GroupSpec:
             raise ValueError("chain must be above 0 and at most 1, beta above 1; or None")
         if gain is not None and gain <= 0:
             raise ValueError("gain must be above 0, or None")
+        if abs(self.lens) > 0.1 or not 0 <= self.tilt <= 0.1:
+            raise ValueError("lens must be within ±0.1 and tilt from 0 to 0.1")
+        if self.wcs and not self.straight:
+            raise ValueError("wcs is a plain TAN: it goes with neither lens nor tilt")
 
     @property
     def channels(self) -> int:
@@ -90,6 +99,16 @@ class GroupSpec:
         return np.array([(self.cols - 1) / 2, (self.rows - 1) / 2])
 
     @property
+    def straight(self) -> bool:
+        """Whether frames differ by rotation and shift alone."""
+        return self.lens == 0.0 and self.tilt == 0.0
+
+    @property
+    def corner(self) -> float:
+        """Distance of a corner from the centre, pixels."""
+        return float(np.hypot(*self.centre))
+
+    @property
     def step(self) -> float:
         """Shift along x from each frame to the next, pixels."""
         return 0.0 if self.chain is None else self.cols * (1 - self.chain)
@@ -100,7 +119,8 @@ class Truth:
     """What a perfect stacker would find; n frames, c channels, s stars."""
 
     matrices: Floats  #: (n, 2, 3), frame pixel to reference pixel; frame 0 has the identity
-    x: Floats  #: (s,), stars, in reference pixels; some lie outside of every frame
+    tilts: Floats  #: (n, 2), keystone along x and y, per corner distance; 0 in frame 0
+    x: Floats  #: (s,), stars, in (ideal) reference pixels; some lie outside of every frame
     y: Floats  #: (s,)
     flux: Floats  #: (c, s), total ADU at transparency 1
     transparency: Floats  #: (n,), factor on stars and nebula
@@ -127,6 +147,57 @@ def _to_frame(matrix: Floats, x: Floats, y: Floats) -> Floats:
     return frame
 
 
+def _distorted(spec: GroupSpec, xy: Floats) -> Floats:
+    """Return where the lens puts ideal pixels (n, 2): r (1 + lens r²), r in corner distances.
+
+    A barrel would fold the far field back onto the sensor; what lies beyond the fold is at infinity.
+    """
+    offset = (xy - spec.centre) / spec.corner
+    r2 = (offset**2).sum(axis=1, keepdims=True)
+    bent = np.where(1 + 3 * spec.lens * r2 > 0, offset * (1 + spec.lens * r2), np.inf)
+    seen: Floats = spec.centre + spec.corner * bent
+    return seen
+
+
+def _undistorted(spec: GroupSpec, xy: Floats) -> Floats:
+    """Return the ideal pixels of sensor pixels (n, 2), by Newton's iteration on the radius."""
+    offset = (xy - spec.centre) / spec.corner
+    seen = np.hypot(*offset.T)
+    r = seen.copy()
+    for _ in range(8):
+        r -= (r * (1 + spec.lens * r**2) - seen) / (1 + 3 * spec.lens * r**2)
+    ideal: Floats = spec.centre + spec.corner * offset * (r / np.where(seen > 0, seen, 1))[:, None]
+    return ideal
+
+
+def to_ideal(spec: GroupSpec, truth: Truth, k: int, xy: Floats) -> Floats:
+    """Map pixels (n, 2) of frame `k` to ideal pixels of the reference: lens, tilt, rotation, shift."""
+    matrix = truth.matrices[k]
+    if not spec.straight:
+        offset = _undistorted(spec, xy) - spec.centre
+        xy = spec.centre + offset / (1 + offset @ truth.tilts[k] / spec.corner)[:, None]
+    ideal: Floats = xy @ matrix[:, :2].T + matrix[:, 2]
+    return ideal
+
+
+def from_ideal(spec: GroupSpec, truth: Truth, k: int, xy: Floats) -> Floats:
+    """Map ideal pixels (n, 2) of the reference to pixels of frame `k`; inf for what it cannot see."""
+    flat = _to_frame(truth.matrices[k], *xy.T).T
+    if spec.straight:
+        return flat
+    offset = flat - spec.centre
+    along = 1 - offset @ truth.tilts[k] / spec.corner
+    frame = np.full_like(xy, np.inf)
+    ahead = along > 0
+    frame[ahead] = _distorted(spec, spec.centre + offset[ahead] / along[ahead, None])
+    return frame
+
+
+def to_reference(spec: GroupSpec, truth: Truth, k: int, xy: Floats) -> Floats:
+    """Map pixels (n, 2) of frame `k` to pixels of the reference, whose lens is the same."""
+    return from_ideal(spec, truth, 0, to_ideal(spec, truth, k, xy))
+
+
 def star_field(spec: GroupSpec) -> tuple[Floats, Floats, Floats]:
     """Draw the stars: x, y (s,) in reference pixels and flux (c, s) in ADU.
 
@@ -145,7 +216,7 @@ def star_field(spec: GroupSpec) -> tuple[Floats, Floats, Floats]:
 
 def truth_of(spec: GroupSpec) -> Truth:
     """Draw all that is random about a group except its noise and outliers; renders nothing."""
-    matrices, transparency, fwhm, sky = [], [], [], []
+    matrices, tilts, transparency, fwhm, sky = [], [], [], [], []
     for k in range(spec.frames):
         rng = _rng(spec, POINTING, k)
         angle = np.radians(rng.uniform(-1, 1) * spec.rotation)
@@ -158,6 +229,8 @@ def truth_of(spec: GroupSpec) -> Truth:
             angle += np.pi
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         matrices.append(np.column_stack([turn, spec.centre + shift - turn @ spec.centre]))
+        lean, towards = spec.tilt * rng.uniform(0.5, 1), rng.uniform(0, 2 * np.pi)
+        tilts.append([0.0, 0.0] if k == 0 else [lean * np.cos(towards), lean * np.sin(towards)])
 
         rng = _rng(spec, CONDITIONS, k)
         clear, seeing = rng.uniform(*spec.transparency), rng.uniform(*spec.fwhm)
@@ -173,7 +246,8 @@ def truth_of(spec: GroupSpec) -> Truth:
     bad = rng.choice(hot.size, round(hot.size * spec.hot_pixels), replace=False)
     hot.flat[bad] = np.exp(rng.uniform(np.log(2000), np.log(30000), bad.size))
     x, y, flux = star_field(spec)
-    return Truth(np.array(matrices), x, y, flux, np.array(transparency), np.array(fwhm), np.array(sky), hot)
+    conditions = np.array(transparency), np.array(fwhm), np.array(sky)
+    return Truth(np.array(matrices), np.array(tilts), x, y, flux, *conditions, hot)
 
 
 def _starlight(
@@ -214,19 +288,41 @@ def _starlight(
     return image
 
 
-def _nebula(spec: GroupSpec, matrix: Floats, shape: tuple[int, int]) -> Image:
-    """Draw the nebula, (c, rows, cols), as pixels see it that `matrix`, a rotation, maps to the reference."""
+def _nebula(spec: GroupSpec, matrix: Floats, shape: tuple[int, int], ideal: Floats | None = None) -> Image:
+    """Draw the nebula, (c, rows, cols), as pixels see it that `matrix`, a rotation, maps to the reference.
+
+    Where a rotation does not tell it, `ideal` (rows, cols, 2) holds the ideal pixel of every pixel.
+    """
     image = np.zeros((spec.channels, *shape), np.float32)
     rng = _rng(spec, NEBULA)
     low, high = _extent(spec)
     for _ in range(7 if spec.nebula else 0):
-        x, y = _to_frame(matrix, *(low + (high - low) * rng.uniform(0.3, 0.7, 2)))
+        middle = low + (high - low) * rng.uniform(0.3, 0.7, 2)
+        x, y = _to_frame(matrix, *middle)
         sigma, peak = max(8.0, min(spec.rows, spec.cols) * rng.uniform(0.06, 0.22)), rng.uniform(20, 60)
         colour = (1.0, rng.uniform(0.4, 0.8), rng.uniform(0.3, 1.0)) if spec.channels == 3 else (1.0,)
+        if ideal is not None:
+            glow = peak * np.exp(-0.5 * ((ideal - middle) ** 2).sum(axis=2) / sigma**2)
+            image += np.multiply.outer(colour, glow).astype(np.float32)
+            continue
         row = peak * np.exp(-0.5 * ((np.arange(shape[0]) - y) / sigma) ** 2)
         col = np.exp(-0.5 * ((np.arange(shape[1]) - x) / sigma) ** 2)
         image += np.multiply.outer(np.outer(colour, row).astype(np.float32), col.astype(np.float32))
+    if ideal is not None:  # a pixel that sees more of the sky has more light
+        (xx, xy), (yx, yy) = (np.gradient(ideal[..., i], axis=(1, 0)) for i in (0, 1))
+        image *= np.abs(xx * yy - xy * yx).astype(np.float32)
     return image
+
+
+def _ideal_grid(
+    spec: GroupSpec, truth: Truth, k: int, origin: tuple[float, float], shape: tuple[int, int]
+) -> Floats | None:
+    """Return the ideal pixel of every pixel from `origin` on, (rows, cols, 2); None without lens and tilt."""
+    if spec.straight:
+        return None
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    points = np.column_stack([x.ravel() + origin[0], y.ravel() + origin[1]])
+    return to_ideal(spec, truth, k, points).reshape(*shape, 2)
 
 
 def scene(
@@ -246,8 +342,10 @@ def scene(
     matrix = np.array([[1, 0, origin[0]], [0, 1, origin[1]]], np.float64)
     fwhm = float(truth.fwhm.mean()) if fwhm is None else fwhm
     flux = truth.flux[channel : channel + 1]
-    light = _starlight(truth.x - origin[0], truth.y - origin[1], flux, shape, fwhm, spec.beta)
-    image: Image = light[0] + _nebula(spec, matrix, shape)[channel]
+    x, y = from_ideal(spec, truth, 0, np.column_stack([truth.x, truth.y])).T
+    light = _starlight(x - origin[0], y - origin[1], flux, shape, fwhm, spec.beta)
+    ideal = _ideal_grid(spec, truth, 0, origin, shape)
+    image: Image = light[0] + _nebula(spec, matrix, shape, ideal)[channel]
     return image
 
 
@@ -286,9 +384,10 @@ def _expose(spec: GroupSpec, cube: Image) -> Image:
 def render_frame(spec: GroupSpec, truth: Truth, k: int) -> NDArray[np.uint16]:
     """Render frame `k`, uint16: (rows, cols), or (3, rows, cols) where ``cfa`` is RGB."""
     shape, matrix = (spec.rows, spec.cols), truth.matrices[k]
-    x, y = _to_frame(matrix, truth.x, truth.y)
+    x, y = from_ideal(spec, truth, k, np.column_stack([truth.x, truth.y])).T
     stars = _starlight(x, y, truth.flux * truth.transparency[k], shape, truth.fwhm[k], spec.beta)
-    glow = _nebula(spec, matrix, shape) * np.float32(truth.transparency[k])
+    ideal = _ideal_grid(spec, truth, k, (0, 0), shape)
+    glow = _nebula(spec, matrix, shape, ideal) * np.float32(truth.transparency[k])
     (xc, yc), (row, col) = spec.centre, np.ogrid[: spec.rows, : spec.cols]
     for channel, (level, slope_x, slope_y) in zip(glow, truth.sky[k], strict=True):
         channel += level + slope_x * (col - xc) + slope_y * (row - yc)
@@ -349,7 +448,8 @@ def _write_truth(spec: GroupSpec, truth: Truth, names: Sequence[str], path: Path
     primary = fits.PrimaryHDU(np.stack([scene(spec, truth, channel) for channel in range(spec.channels)]))
     primary.header["SPEC"] = json.dumps(asdict(spec))
     stars = Table({"X": truth.x, "Y": truth.y, "FLUX": truth.flux.T})
-    columns = {"MATRIX": truth.matrices, "TRANSP": truth.transparency, "FWHM": truth.fwhm, "SKY": truth.sky}
+    columns = {"MATRIX": truth.matrices, "TILT": truth.tilts, "TRANSP": truth.transparency}
+    columns |= {"FWHM": truth.fwhm, "SKY": truth.sky}
     hdus = [primary, fits.ImageHDU(truth.hot, name="HOT"), fits.BinTableHDU(stars, name="STARS")]
     hdus.append(fits.BinTableHDU(Table({"NAME": names} | columns), name="FRAMES"))
     fits.HDUList(hdus).writeto(path, overwrite=True)
@@ -363,11 +463,11 @@ def read_truth(path: Path) -> tuple[GroupSpec, Truth]:
         stars, frames = hdus["STARS"].data, hdus["FRAMES"].data
         # FITS is big-endian, and a table drops axes of length 1
         x, y, flux = (np.array(stars[name], np.float64) for name in ("X", "Y", "FLUX"))
-        matrices, sky = (np.array(frames[name], np.float64) for name in ("MATRIX", "SKY"))
+        matrices, tilts, sky = (np.array(frames[name], np.float64) for name in ("MATRIX", "TILT", "SKY"))
         transparency, fwhm = (np.array(frames[name], np.float64) for name in ("TRANSP", "FWHM"))
         hot = np.array(hdus["HOT"].data, np.float32)
     flux, sky = flux.reshape(-1, spec.channels).T, sky.reshape(-1, spec.channels, 3)
-    truth = Truth(matrices.reshape(-1, 2, 3), x, y, flux, transparency, fwhm, sky, hot)
+    truth = Truth(matrices.reshape(-1, 2, 3), tilts.reshape(-1, 2), x, y, flux, transparency, fwhm, sky, hot)
     return spec, truth
 
 
@@ -387,6 +487,8 @@ def read_truth(path: Path) -> tuple[GroupSpec, Truth]:
 @click.option("--rotation", default=GroupSpec.rotation, help="Largest rotation either way, degrees.")
 @click.option("--dither", default=GroupSpec.dither, help="Largest shift either way, pixels.")
 @click.option("--flip", is_flag=True, help="Turn the second half of the frames by 180 degrees.")
+@click.option("--lens", default=GroupSpec.lens, help="Radial distortion at a corner; below 0 is a barrel.")
+@click.option("--tilt", default=GroupSpec.tilt, help="Largest keystone of a frame, at its corners.")
 @click.option("--chain", type=float, default=None, help="Neighbours overlap by this fraction only.")
 @click.option("--sky", default=GroupSpec.sky, help="Level of the sky, ADU.")
 @click.option("--gradient", default=GroupSpec.gradient, help="Sky gradient over the diagonal, ADU.")

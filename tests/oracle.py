@@ -167,3 +167,19 @@ def demosaic(mosaic, cfa):
                 if all(0 <= r < rows and 0 <= q < cols for r, q in near):
                     out[c, y, x] = np.mean([mosaic[r, q] for r, q in near])
     return out
+
+
+def bent_point(matrix, bend, x, y):
+    """Move a frame pixel by a matrix and its bend, as docs/conventions.md defines it."""
+    xc, yc, hx, hy, g, h = bend[:6]
+    u = min(max((x - xc) / hx, -1), 1)
+    v = min(max((y - yc) / hy, -1), 1)
+    terms = (u * u, u * v, v * v, u**3, u * u * v, u * v * v, v**3)
+    moved = []
+    for row, weights in zip(matrix, (bend[6:13], bend[13:20]), strict=True):
+        line = row[0] * hx * u + row[1] * hy * v
+        value = row[0] * x + row[1] * y + row[2] + line * (1 / (1 + g * u + h * v) - 1)
+        for weight, term in zip(weights, terms, strict=True):
+            value += weight * term
+        moved.append(value)
+    return moved

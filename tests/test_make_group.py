@@ -12,10 +12,13 @@ from make_group import (
     Truth,
     artefacts,
     frame_header,
+    from_ideal,
     main,
     read_truth,
     render_frame,
     scene,
+    to_ideal,
+    to_reference,
     truth_of,
     write_group,
 )
@@ -41,10 +44,13 @@ CLEAN = GroupSpec(
 )
 
 
+# A strong lens, and frames that lean.
+BENT = replace(CLEAN, lens=-0.05, tilt=0.03)
+
+
 def isolated_stars(spec, truth, k, margin):
     """Yield (star, x, y) in frame pixels for stars `margin` from the border and from each other."""
-    turn, shift = truth.matrices[k][:, :2], truth.matrices[k][:, 2]
-    xy = (np.column_stack([truth.x, truth.y]) - shift) @ turn  # the transpose of a rotation is its inverse
+    xy = from_ideal(spec, truth, k, np.column_stack([truth.x, truth.y]))
     for star, (x, y) in enumerate(xy):
         inside = margin <= x <= spec.cols - 1 - margin and margin <= y <= spec.rows - 1 - margin
         apart = np.sort(np.hypot(*(xy - (x, y)).T))[1] > 2 * margin
@@ -57,10 +63,59 @@ def aperture(image, x, y, half):
     return image[y - half : y + half + 1, x - half : x + half + 1].astype(float)
 
 
+def test_a_rotation_leads_from_frame_to_reference():
+    truth, points = truth_of(CLEAN), np.random.default_rng(0).uniform(0, 200, (20, 2))
+    for k, matrix in enumerate(truth.matrices):
+        # The transpose of a rotation is its inverse.
+        np.testing.assert_allclose(
+            from_ideal(CLEAN, truth, k, points), (points - matrix[:, 2]) @ matrix[:, :2]
+        )
+        np.testing.assert_allclose(
+            to_reference(CLEAN, truth, k, points), points @ matrix[:, :2].T + matrix[:, 2]
+        )
+
+
+def test_a_lens_draws_the_corners_in_by_its_fraction():
+    spec = replace(CLEAN, lens=-0.05)
+    truth = truth_of(spec)
+    ends = np.array([[0.0, 0.0], [319.0, 0.0], [319.0, 239.0], [0.0, 239.0]])
+    seen = from_ideal(spec, truth, 0, ends)
+    np.testing.assert_allclose(np.hypot(*(seen - spec.centre).T), 0.95 * spec.corner)
+    np.testing.assert_allclose(to_ideal(spec, truth, 0, seen), ends, atol=1e-9)
+
+
+def test_a_keystone_changes_the_scale_across_the_frame():
+    spec = replace(CLEAN, tilt=0.03, rotation=0, dither=0, flip=False)
+    truth = truth_of(spec)
+    tilt = truth.tilts[1]
+    assert 0.015 <= np.hypot(*tilt) <= 0.03
+    end = spec.centre + spec.corner * tilt / np.hypot(*tilt)
+    moved = to_ideal(spec, truth, 1, end[None])[0] - spec.centre
+    np.testing.assert_allclose(moved, (end - spec.centre) / (1 + np.hypot(*tilt)))
+    assert (truth.tilts[0] == 0).all()
+
+
+@pytest.mark.parametrize("k", range(BENT.frames))
+def test_bent_maps_lead_there_and_back(k):
+    truth = truth_of(BENT)
+    points = np.random.default_rng(k).uniform(-20, [340, 260], (50, 2))
+    np.testing.assert_allclose(
+        from_ideal(BENT, truth, k, to_ideal(BENT, truth, k, points)), points, atol=1e-9
+    )
+    if k == 0:
+        np.testing.assert_allclose(to_reference(BENT, truth, k, points), points, atol=1e-9)
+
+
+def test_what_a_barrel_would_fold_back_is_not_seen():
+    far = BENT.centre + np.array([[0.0, 0.0], [4 * BENT.corner, 0.0]])
+    assert np.isfinite(from_ideal(BENT, truth_of(BENT), 0, far)).all(axis=1).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("bent", [False, True])
 @pytest.mark.parametrize("k", range(CLEAN.frames))
 @pytest.mark.parametrize("beta", [None, 3.5])
-def test_a_star_is_where_the_true_transform_puts_it(k, beta):
-    spec = replace(CLEAN, beta=beta)
+def test_a_star_is_where_the_true_transform_puts_it(k, beta, bent):
+    spec = replace(BENT if bent else CLEAN, beta=beta)
     truth = truth_of(spec)
     image = render_frame(spec, truth, k) - truth.sky[k, 0, 0]
     found = 0
@@ -115,6 +170,28 @@ def test_the_nebula_turns_with_the_field():
     nebula = scene(spec, truth, 0)
     assert 30 < nebula.max() < 400
     np.testing.assert_allclose(image, 0.5 * nebula, atol=0.51)
+
+
+def test_a_bent_nebula_shows_the_same_sky():
+    spec = replace(BENT, stars=0, nebula=True, transparency=(1, 1), sky=500)
+    truth = truth_of(spec)
+    image = render_frame(spec, truth, 2) - truth.sky[2, 0, 0]
+    points = np.array([[60.0, 50.0], [160.0, 120.0], [250.0, 200.0]])
+    nebula = scene(spec, truth, 0, origin=(-40, -40), shape=(320, 400))
+    for point, (x, y) in zip(points, to_reference(spec, truth, 2, points) + 40, strict=True):
+        step = np.eye(2)
+        (a, b), (c, d) = (
+            (
+                to_reference(spec, truth, 2, (point + s)[None])
+                - to_reference(spec, truth, 2, (point - s)[None])
+            )[0]
+            for s in step / 2
+        )
+        i, j = int(y), int(x)
+        box, u, v = nebula[i : i + 2, j : j + 2].astype(float), x - j, y - i
+        level = np.array([1 - v, v]) @ box @ np.array([1 - u, u])
+        seen = image[int(point[1]), int(point[0])]
+        assert seen == pytest.approx(level * abs(a * d - b * c), abs=0.6)
 
 
 def test_a_shifted_scene_is_a_cut_of_the_scene():
@@ -257,6 +334,9 @@ def test_another_groups_lights_are_not_mixed_in(tmp_path):
         {"fwhm": (3.0, 2.0)},
         {"beta": 0.0},
         {"gain": 0.0},
+        {"lens": 0.5},
+        {"tilt": -0.01},
+        {"wcs": True, "lens": 0.01},
     ],
 )
 def test_a_spec_that_cannot_be_rendered_is_refused(wrong):

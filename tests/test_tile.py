@@ -28,6 +28,7 @@ def record(name="light_001.fits", channels=3, **more) -> FrameRecord:
         "date": datetime(2024, 3, 1, 21, 4, 5, 678000, tzinfo=UTC), "exposure": 10.0,
         "nstars": 312, "nmatch": 288,
         "rms": 0.0712345678901, "matrix": np.array([[1.0, -1e-5, 3.25], [1e-5, 1.0, -7.125]]), "fwhm": 2.7,
+        "model": "poly3", "bend": np.linspace(-3.0, 5.0, 20),
         "noise": (11.1, 8.2, 12.3)[:channels], "scale": (1.0, 0.99, 1.01)[:channels],
         "offset": (0.1, -3.0, 4.4)[:channels],
         "slope_x": (1.5, 0.0, -2.0)[:channels], "slope_y": (0.25, 7.0, 1e-3)[:channels],

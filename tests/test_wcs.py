@@ -11,7 +11,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from zmtile.frame import Frame
+from zmtile.options import Options
 from zmtile.wcs import frame_wcs, tile_wcs, wcs_matrix
+from zmtile.wcsalign import _wcs_transform
 
 ROWS, COLS = 400, 600
 IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
@@ -195,6 +197,23 @@ def test_a_reference_with_sip_is_inverted():
     found, rms = wcs_matrix(frame_wcs(frame(sip())), frame_wcs(frame(sip())), (ROWS, COLS), "affine")
     np.testing.assert_allclose(found, IDENTITY, atol=1e-5)
     assert rms < 1e-4
+
+
+def test_a_distortion_in_the_headers_is_followed():
+    """Two frames with SIP terms, turned against each other: no matrix leads from one to the other."""
+    moved = tile_wcs(frame_wcs(frame(cards())), turned(60.0, 1.0, (200.0, -100.0)), (0, 0))
+    bent = sip()
+    bent.update({key: moved[key] for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2", "CRPIX1", "CRPIX2")})
+    frames = [frame(sip()), frame(bent)]
+    systems = [frame_wcs(f) for f in frames]
+    rms = {}
+    for model in ("similarity", "poly2", "poly3", "auto"):
+        transform, reason = _wcs_transform(frames, systems, 0, 1, Options(align="wcs", transform=model))
+        assert not reason
+        rms[model] = transform.rms
+    assert rms["poly3"] < rms["poly2"] < rms["similarity"]
+    assert rms["auto"] < 0.02 < rms["similarity"]
+    assert transform.model in ("poly2", "poly3")
 
 
 @pytest.mark.parametrize("header", [cards(), sip()])

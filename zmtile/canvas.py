@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from zmtile.errors import UsageError
 from zmtile.frame import Frame
-from zmtile.transform import Matrix, apply, corners
+from zmtile.mapping import Map, apply, border, invert
+from zmtile.transform import corners
 
 __all__ = ["Canvas", "frame_up"]
 
@@ -35,14 +36,14 @@ class Canvas:
 
 
 def frame_up(
-    frames: Sequence[Frame], matrices: Sequence[Matrix], reference: int, framing: str, margin: int = 0
+    frames: Sequence[Frame], maps: Sequence[Map], reference: int, framing: str, margin: int = 0
 ) -> Canvas:
     """Return the canvas for the registered frames.
 
     Parameters
     ----------
-    frames, matrices : sequences of the same length
-        Registered frames and their transforms to the reference.
+    frames, maps : sequences of the same length
+        Registered frames and their maps to the reference.
     reference : int
         Index of the reference among them.
     margin : int
@@ -59,17 +60,13 @@ def frame_up(
     """
     if framing == "reference":
         return Canvas(frames[reference].rows, frames[reference].cols)
-    outlines = [apply(m, corners(f.rows, f.cols)) for f, m in zip(frames, matrices, strict=True)]
     if framing == "union":
-        every = np.concatenate(outlines)
+        every = np.concatenate([border(m, f.rows, f.cols) for f, m in zip(frames, maps, strict=True)])
         # A frame that ends a hair beyond a pixel's centre (rounding) does not buy a row.
         x0, y0 = (int(v) for v in np.floor(every.min(axis=0) + 1e-6))
         x1, y1 = (int(v) for v in np.ceil(every.max(axis=0) - 1e-6))
         return Canvas(y1 - y0 + 1, x1 - x0 + 1, x0, y0)
-    inner = [
-        apply(m, corners(f.rows - 2 * margin, f.cols - 2 * margin) + margin)
-        for f, m in zip(frames, matrices, strict=True)
-    ]
+    inner = [_inner(m, f, margin) for f, m in zip(frames, maps, strict=True)]
     box = _largest_rectangle(inner)
     if box is None:
         raise UsageError(
@@ -78,6 +75,26 @@ def frame_up(
         )
     x0, y0, x1, y1 = box
     return Canvas(y1 - y0 + 1, x1 - x0 + 1, x0, y0)
+
+
+def _inner(moved_by: Map, frame: Frame, margin: int) -> NDArray[np.float64]:
+    """Return four corners whose straight sides stay inside a frame, `margin` px from its border.
+
+    The border of a bent frame is curved; where it curves inwards, the corners move in until it does
+    not cross their straight sides any more.
+    """
+    inset = float(margin)
+    while True:
+        ends = apply(moved_by, corners(frame.rows - 2 * inset, frame.cols - 2 * inset) + inset)
+        if isinstance(moved_by, np.ndarray) or min(frame.rows, frame.cols) <= 2 * inset:
+            return ends
+        share = np.arange(1, 64)[:, None] / 64
+        sides = [a + share * (b - a) for a, b in zip(ends, np.roll(ends, -1, axis=0), strict=True)]
+        x, y = apply(invert(moved_by), np.concatenate(sides)).T
+        room = min(x.min(), y.min(), (frame.cols - 1 - x).min(), (frame.rows - 1 - y).min()) - margin
+        if room >= 0:
+            return ends
+        inset += max(-room, 0.01)
 
 
 def _largest_rectangle(outlines: Sequence[NDArray[np.float64]]) -> tuple[int, int, int, int] | None:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.frame import Frame
+from zmtile.mapping import Map, compose, invert
 from zmtile.measure import FrameStats
 from zmtile.pairs import Pair, solve_blocks
 from zmtile.starmatch import Field, final_radius, pair_up
-from zmtile.transform import Matrix, compose, invert
 
 __all__ = ["flux_scales"]
 
@@ -26,7 +26,7 @@ FLUX_FLOOR = 0.01
 def flux_scales(
     frames: Sequence[Frame],
     stats: Sequence[FrameStats],
-    matrices: Sequence[Matrix],
+    maps: Sequence[Map],
     pairs: Sequence[Pair],
     reference: int,
 ) -> NDArray[np.float64]:
@@ -36,8 +36,8 @@ def flux_scales(
     normal, right = np.zeros((channels, count, count)), np.zeros((channels, count))
     for pair in pairs:
         a, b = pair.a, pair.b
-        matrix = compose(invert(matrices[b]), matrices[a])
-        i, j = pair_up(fields[a], fields[b], matrix, final_radius(fields[a], fields[b]))
+        across = compose(invert(maps[b]), maps[a])
+        i, j = pair_up(fields[a], fields[b], across, final_radius(fields[a], fields[b]))
         measured = (i < stats[a].stars.channel_flux.shape[1]) & (j < stats[b].stars.channel_flux.shape[1])
         i, j = i[measured], j[measured]
         for c in range(channels):

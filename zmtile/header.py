@@ -16,6 +16,7 @@ from astropy.io import fits
 from zmtile import __version__
 from zmtile.frame import Frame, get
 from zmtile.keywords import KEYWORDS, POINTING, SHARED, Keyword, ascii_text, file_text, iso, set_card
+from zmtile.models import MODELS
 from zmtile.options import Options
 
 __all__ = ["KEYWORDS", "Keyword", "default_name", "tile_header", "tile_id"]
@@ -31,6 +32,7 @@ def tile_header(
     n_inputs: int,
     wcs_cards: fits.Header | None,
     tile_id: str,
+    models: Sequence[str],
     backend: str = "cpu",
 ) -> fits.Header:
     """Return the header of the tile, without the keywords that describe the array itself.
@@ -51,6 +53,8 @@ def tile_header(
         From `zmtile.wcs.tile_wcs`.
     tile_id : str
         From `tile_id`.
+    models : sequence of str
+        Models of the frames' transforms.
     backend : {'cpu', 'gpu'}
         Where the pixels were computed.
 
@@ -82,6 +86,7 @@ def tile_header(
         "ZMT_NANS": True,
         "ALPHAEXT": "ALPHA",
         **_choices(options),
+        "ZMT_MODL": max(models, key=MODELS.index),
     }
     header = fits.Header()
     for name, value in values.items():

@@ -119,6 +119,7 @@ _CHOICES = (
     Keyword("ZMT_ARUL", "how the reference was chosen"),
     Keyword("ZMT_ALGN", "alignment"),
     Keyword("ZMT_XFRM", "transform"),
+    Keyword("ZMT_MODL", "richest model of any frame"),
     Keyword("ZMT_FRAM", "extent of the tile"),
     Keyword("ZMT_KERN", "interpolation"),
     Keyword("ZMT_CLMP", "interpolation clamped"),

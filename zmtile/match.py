@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from zmtile.fluxscale import flux_scales
 from zmtile.frame import Frame
+from zmtile.mapping import Bent, scale_of
 from zmtile.measure import FrameStats
 from zmtile.options import SCALED, Options
 from zmtile.pairs import pair_frames
 from zmtile.progress import Progress
 from zmtile.skysurface import sky_surfaces
-from zmtile.transform import Matrix, scale_of
+from zmtile.transform import Matrix
 from zmtile.weights import frame_weights
 
 __all__ = ["Photometry", "match"]
@@ -51,7 +52,7 @@ class Photometry:
 def match(
     frames: Sequence[Frame],
     stats: Sequence[FrameStats],
-    matrices: Sequence[Matrix],
+    maps: Sequence[Matrix | Bent],
     reference: int,
     options: Options,
     progress: Progress,
@@ -60,8 +61,8 @@ def match(
 
     Parameters
     ----------
-    frames, stats, matrices : sequences of the same length
-        The registered frames and their transforms to the reference.
+    frames, stats, maps : sequences of the same length
+        The registered frames and their maps to the reference.
     reference : int
         Index of the reference among them.
     options : Options
@@ -75,18 +76,18 @@ def match(
     """
     count, channels = len(frames), frames[0].channels
     progress.stage("match", 2)
-    pairs = pair_frames(frames, matrices, reference)
+    pairs = pair_frames(frames, maps, reference)
     scale = light = np.ones((count, channels))
     if options.normalize in SCALED or options.weight == "stars":
-        light = flux_scales(frames, stats, matrices, pairs, reference)
+        light = flux_scales(frames, stats, maps, pairs, reference)
     if options.normalize in SCALED:
         scale = light
     progress.step()
-    area = np.array([scale_of(m) ** 2 for m in matrices])
+    area = np.array([scale_of(m) ** 2 for m in maps])
     surface = np.zeros((count, channels, 1))
     if options.normalize in ("offset", "both", "surface"):
         degree = options.sky_degree if options.normalize == "surface" else 0
-        surface = sky_surfaces(frames, stats, matrices, pairs, reference, scale / area[:, None], degree)
+        surface = sky_surfaces(frames, stats, maps, pairs, reference, scale / area[:, None], degree)
     noise = np.array([s.noise for s in stats]) * scale / area[:, None]
     # Magnified pixels share their noise with their neighbours. What a weight must know is the
     # noise of an area of the reference, whatever the pixels of the frame.

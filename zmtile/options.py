@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 ALIGNMENTS = ("stars", "wcs")
-TRANSFORMS = ("similarity", "affine")
+TRANSFORMS = ("auto", "similarity", "affine", "homography", "poly2", "poly3")
 FRAMINGS = ("reference", "union", "intersection")
 NORMALIZATIONS = ("none", "offset", "scale", "both", "surface")
 # Those of them that measure the flux scale of each frame.
@@ -64,8 +64,8 @@ class Options:
         centrality and the presence of a WCS when not given.
     align : {'stars', 'wcs'}
         Match stars, or use the WCS of the frames alone.
-    transform : {'similarity', 'affine'}
-        Model fitted on the matched stars.
+    transform : {'auto', 'similarity', 'affine', 'homography', 'poly2', 'poly3'}
+        Model fitted on the matched stars; 'auto' chooses one for the group.
     framing : {'reference', 'union', 'intersection'}
         Extent of the tile.
     normalize : {'none', 'offset', 'scale', 'both', 'surface'}
@@ -119,7 +119,7 @@ class Options:
 
     reference: str | None = None
     align: str = "stars"
-    transform: str = "similarity"
+    transform: str = "auto"
     framing: str = "reference"
     normalize: str = "surface"
     sky_degree: int = 1

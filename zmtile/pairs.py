@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.frame import Frame
-from zmtile.transform import Matrix, apply, corners
+from zmtile.mapping import Map, apply, border
 
 __all__ = ["Pair", "pair_frames", "solve_blocks"]
 
@@ -28,15 +28,15 @@ class Pair:
     b: int
 
 
-def pair_frames(frames: Sequence[Frame], matrices: Sequence[Matrix], reference: int) -> list[Pair]:
+def pair_frames(frames: Sequence[Frame], maps: Sequence[Map], reference: int) -> list[Pair]:
     """Pair every frame with the reference and its nearest neighbours, where their boxes overlap."""
     middle = np.array(
         [
             apply(m, np.array([[(f.cols - 1) / 2, (f.rows - 1) / 2]]))[0]
-            for f, m in zip(frames, matrices, strict=True)
+            for f, m in zip(frames, maps, strict=True)
         ]
     )
-    boxes = [apply(m, corners(f.rows, f.cols)) for f, m in zip(frames, matrices, strict=True)]
+    boxes = [border(m, f.rows, f.cols) for f, m in zip(frames, maps, strict=True)]
     low, high = np.array([b.min(axis=0) for b in boxes]), np.array([b.max(axis=0) for b in boxes])
     found: set[tuple[int, int]] = set()
     for k in range(len(frames)):

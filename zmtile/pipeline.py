@@ -18,6 +18,7 @@ from zmtile.frame import Frame
 from zmtile.header import default_name, tile_header, tile_id
 from zmtile.intake import check_mixture, drop_copies, measure_frames, read_frames
 from zmtile.kernels.warp import lost_margin
+from zmtile.mapping import Bent, map_of
 from zmtile.match import Photometry, match
 from zmtile.measure import FrameStats
 from zmtile.memory import memory_limit, memory_needed
@@ -83,9 +84,9 @@ class Plan:
         return default_name(self.frames[self.reference_index], self.frames)
 
     @property
-    def matrices(self) -> list[Matrix]:
-        """Transforms of the frames as bare matrices."""
-        return [t.matrix for t in self.transforms]
+    def maps(self) -> list[Matrix | Bent]:
+        """Maps of the frames: frame pixel → reference pixel."""
+        return [map_of(t) for t in self.transforms]
 
 
 def build_tile(
@@ -162,9 +163,9 @@ def plan_tile(
     home = used.index(registration.reference)
     chosen = [frames[k] for k in used]
     transforms = [t for t in registration.transforms if t is not None]
-    matrices = [t.matrix for t in transforms]
+    maps = [map_of(t) for t in transforms]
     margin = lost_margin(options.kernel, any(frame.cfa for frame in chosen))
-    canvas = frame_up(chosen, matrices, home, options.framing, margin)
+    canvas = frame_up(chosen, maps, home, options.framing, margin)
     memory_limit(chosen, canvas, resources)  # better said now than after the long work
     records = records_of(frames, stats, registration, photometry, unreadable, failures)
     return Plan(
@@ -185,7 +186,7 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
     reference = plan.frames[plan.reference_index]
     planes = stack_frames(
         plan.frames,
-        plan.matrices,
+        plan.maps,
         plan.photometry,
         plan.canvas,
         reference,
@@ -202,6 +203,7 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         shape=_squeezed(planes.image).shape,
         n_inputs=len(records),
         wcs_cards=_wcs_cards(plan),
+        models=[t.model for t in plan.transforms],
         tile_id=tile_id([r.sha256 for r in records if r.used], plan.options),
     )
     log.debug("MT_COVERAGE: propagate_mask=True")
@@ -237,9 +239,9 @@ def _matched(
 ) -> dict[int, Photometry]:
     """Match the registered frames; return their photometry by their index, in its order."""
     used = registration.used
-    matrices = [t.matrix for t in registration.transforms if t is not None]
+    maps = [map_of(t) for t in registration.transforms if t is not None]
     home = used.index(registration.reference)
-    found = match([frames[k] for k in used], [stats[k] for k in used], matrices, home, options, progress)
+    found = match([frames[k] for k in used], [stats[k] for k in used], maps, home, options, progress)
     return dict(zip(used, found, strict=True))
 
 

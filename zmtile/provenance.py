@@ -7,15 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zmtile.canvas import Canvas
 from zmtile.frame import Frame
+from zmtile.kernels.bend import BEND
+from zmtile.mapping import flat_bend
 from zmtile.match import Photometry
 from zmtile.measure import FrameStats
 from zmtile.records import FrameRecord
 from zmtile.register import Registration
 from zmtile.selection import Failure
 from zmtile.stack import Planes
+from zmtile.transform import Transform
 
 __all__ = ["records_of", "tallied"]
 
@@ -50,6 +54,8 @@ def records_of(
                 nmatch=transform.nmatch if transform else 0,
                 rms=transform.rms if transform else math.nan,
                 matrix=transform.matrix if transform else np.full((2, 3), math.nan),
+                model=transform.model if transform else "",
+                bend=_bend(frame, transform),
                 fwhm=stat.fwhm,
                 noise=tuple(float(v) for v in stat.noise),
                 scale=tuple(float(v) for v in light.scale) if light else unknown,
@@ -73,6 +79,8 @@ def records_of(
             nmatch=0,
             rms=math.nan,
             matrix=np.full((2, 3), math.nan),
+            model="",
+            bend=np.full(BEND, math.nan),
             fwhm=math.nan,
             noise=unknown,
             scale=unknown,
@@ -93,6 +101,13 @@ def _sky(light: Photometry | None, channels: int) -> dict[str, tuple[float, ...]
     if light:
         known[:, : light.surface.shape[1]] = light.surface
     return {field: tuple(values) for field, values in zip(SKY_FIELDS, known.T.tolist(), strict=True)}
+
+
+def _bend(frame: Frame, transform: Transform | None) -> NDArray[np.float64]:
+    """Return a frame's bend; of one without, its units and zeros."""
+    if transform is None:
+        return np.full(BEND, math.nan)
+    return flat_bend(frame.rows, frame.cols) if transform.bend is None else transform.bend
 
 
 def tallied(records: Sequence[FrameRecord], planes: Planes, canvas: Canvas) -> tuple[FrameRecord, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from zmtile.kernels.bend import BEND
 from zmtile.keywords import ascii_text, file_text, iso
 
 __all__ = ["COLUMNS", "Column", "FrameRecord", "from_table", "to_columns"]
@@ -42,6 +44,10 @@ class FrameRecord:
         Residual of the matched stars, px; NaN when there is none.
     matrix : (2, 3) float64
         Frame pixel → reference pixel; NaN when not registered.
+    model : str
+        Model of the transform; '' when not registered.
+    bend : (20,) float64
+        What it adds to the matrix, see `zmtile.kernels.bend`; NaN when not registered.
     fwhm : float
         Of its stars, px.
     noise, scale, offset, slope_x, slope_y, curve_xx, curve_xy, curve_yy, weight : tuple of float
@@ -65,6 +71,8 @@ class FrameRecord:
     nmatch: int
     rms: float
     matrix: NDArray[np.float64]
+    model: str
+    bend: NDArray[np.float64]
     fwhm: float
     noise: tuple[float, ...]
     scale: tuple[float, ...]
@@ -112,6 +120,8 @@ COLUMNS = (
     Column("NMATCH", "nmatch", "J", "", "stars matched"),
     Column("RMS", "rms", "D", "pixel", "residual of the matched stars"),
     Column("MATRIX", "matrix", "6D", "", "frame to reference: a b tx c d ty"),
+    Column("MODEL", "model", "text", "", "of the transform"),
+    Column("BEND", "bend", "20D", "", "what it adds to MATRIX"),
     Column("FWHM", "fwhm", "D", "pixel", "of the stars"),
     Column("NOISE", "noise", "channels", "adu", "of the sky, before resampling"),
     Column("SCALE", "scale", "channels", "", "factor to the reference"),
@@ -128,6 +138,10 @@ COLUMNS = (
 )
 
 
+# Shapes of the fields that are arrays.
+ARRAYS = {"matrix": (2, 3), "bend": (BEND,)}
+
+
 def to_columns(records: Sequence[FrameRecord], channels: int) -> tuple[list[fits.Column], fits.Header]:
     """Return the FRAMES table's columns, and a header with their meanings."""
     columns, header = [], fits.Header()
@@ -142,8 +156,8 @@ def to_columns(records: Sequence[FrameRecord], channels: int) -> tuple[list[fits
         elif column.kind == "channels":
             form = "D" if channels == 1 else f"{channels}D"
             array = np.array(values, np.float64).reshape((-1, channels) if channels > 1 else -1)
-        elif column.field == "matrix":
-            array = np.array(values, np.float64).reshape(-1, 6)
+        elif column.field in ARRAYS:
+            array = np.array(values, np.float64).reshape(-1, math.prod(ARRAYS[column.field]))
         columns.append(fits.Column(column.name, form, unit=column.unit or None, array=array))
         header[f"TTYPE{number}"] = (column.name, column.meaning)
     return columns, header
@@ -173,8 +187,8 @@ def from_table(table: Any) -> tuple[FrameRecord, ...]:
                 value = kinds[column.kind](value)
             elif column.kind == "channels":
                 value = tuple(float(v) for v in np.atleast_1d(value))
-            elif column.field == "matrix":
-                value = np.array(value, np.float64).reshape(2, 3)
+            elif column.field in ARRAYS:
+                value = np.array(value, np.float64).reshape(ARRAYS[column.field])
             else:
                 value = str(value).rstrip()
             values[column.field] = value

@@ -13,6 +13,7 @@ from zmtile.measure import FrameStats
 from zmtile.options import Options
 from zmtile.progress import Progress
 from zmtile.reference import find_reference, largest_family, merits_of, most_central
+from zmtile.refit import refit
 from zmtile.registration import OUTSIDE, Registration, few_stars, overlaps
 from zmtile.starmatch import MIN_STARS, SCALE_RANGE, Field, match_fields
 from zmtile.transform import IDENTITY, Matrix, Transform, compose, invert, scale_of
@@ -25,6 +26,8 @@ log = logging.getLogger("zmtile")
 
 # How far the scale (log) of a frame that matches with fewer than MANY_STARS may be from a proven one.
 SCALE_TOLERANCE = 0.05
+# Matches are sought and verified under this model; `refit` goes on from there.
+MATCHED = "similarity"
 
 
 def register(
@@ -82,6 +85,7 @@ def register(
         )
     else:
         reference, transforms = named, _solve(frames, fields, named, options, progress)
+    transforms = refit(fields, transforms, reference, options.transform)
     reasons = []
     for k, (transform, stat) in enumerate(zip(transforms, stats, strict=True)):
         reason = ""
@@ -118,7 +122,7 @@ def _solve(
                 fields[k],
                 fields[reference],
                 tries,
-                options.transform,
+                MATCHED,
                 search="full" if known is None else "near",
             )
             if transform is not None:
@@ -129,9 +133,9 @@ def _solve(
         log.debug("%s: its few matched stars give a scale unlike the group's", frames[k].name)
         transforms[k] = None
         del solved[k]
-    hops = hop(fields, reference, order, solved, options.transform)
+    hops = hop(fields, reference, order, solved, MATCHED)
     transforms = [transforms[k] if k not in hops else None for k in range(count)]
-    for k, transform in solve_together(fields, solved, hops, reference, options.transform).items():
+    for k, transform in solve_together(fields, solved, hops, reference, MATCHED).items():
         transforms[k] = transform
     return transforms
 

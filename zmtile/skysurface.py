@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.frame import Frame
+from zmtile.mapping import Bent, apply, area_at, invert, scale_of
 from zmtile.measure import FrameStats, SkyMesh
 from zmtile.pairs import Pair, solve_blocks
-from zmtile.transform import Matrix, apply, invert
+from zmtile.transform import Matrix
 
 __all__ = ["sky_surfaces", "surface_terms"]
 
@@ -64,7 +65,7 @@ def terms_of(degree: int) -> int:
 def sky_surfaces(
     frames: Sequence[Frame],
     stats: Sequence[FrameStats],
-    matrices: Sequence[Matrix],
+    maps: Sequence[Matrix | Bent],
     pairs: Sequence[Pair],
     reference: int,
     factor: NDArray[np.float64],
@@ -86,10 +87,10 @@ def sky_surfaces(
     terms = terms_of(degree)
     surface = np.zeros((count, channels, terms))
     noise = np.maximum(np.nan_to_num(np.array([s.noise for s in stats]) * factor), 1e-5)
-    local = [_local_terms(f, m, frames[reference], degree) for f, m in zip(frames, matrices, strict=True)]
+    local = [_local_terms(f, m, frames[reference], degree) for f, m in zip(frames, maps, strict=True)]
     common = []
     for pair in pairs:
-        xy, sky_a, sky_b, variance = _common_sky(stats, matrices, pair, factor)
+        xy, sky_a, sky_b, variance = _common_sky(stats, maps, pair, factor)
         if len(xy) >= MIN_COMMON_CELLS:
             common.append(_Common(pair, surface_terms(xy, rows, cols, degree), sky_b - sky_a, variance))
     tied = np.zeros(count, bool)
@@ -152,13 +153,13 @@ def _normal_equations(
     return normal, right
 
 
-def _local_terms(frame: Frame, matrix: Matrix, reference: Frame, degree: int) -> NDArray[np.float64]:
+def _local_terms(frame: Frame, moved_by: Matrix | Bent, reference: Frame, degree: int) -> NDArray[np.float64]:
     """Slope and bend about the middle of a frame, (terms - 1, terms), from the coefficients of its surface.
 
     They are expected to be small there, where the frame's sky is known, not about the reference's
     middle, which may lie far away. The offset may be anything.
     """
-    middle = apply(matrix, np.array([[(frame.cols - 1) / 2, (frame.rows - 1) / 2]]))
+    middle = apply(moved_by, np.array([[(frame.cols - 1) / 2, (frame.rows - 1) / 2]]))
     _, u, v = surface_terms(middle, reference.rows, reference.cols, 1)[0]
     slopes = [[0, 1, 0, 2 * u, v, 0], [0, 0, 1, 0, u, 2 * v]]
     terms = terms_of(degree)
@@ -191,7 +192,7 @@ def _biweight(residual: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _common_sky(
-    stats: Sequence[FrameStats], matrices: Sequence[Matrix], pair: Pair, factor: NDArray[np.float64]
+    stats: Sequence[FrameStats], maps: Sequence[Matrix | Bent], pair: Pair, factor: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], ...]:
     """Sky of both frames of a pair at the cells of either that the other covers.
 
@@ -203,8 +204,8 @@ def _common_sky(
     (n, 2), (n, channels), (n, channels), (n, channels)
         Reference pixels, sky of a and of b in reference ADU, variance of their difference.
     """
-    xy, own, other, variance = _sky_at_cells(stats, matrices, pair.a, pair.b, factor)
-    xy_b, own_b, other_b, variance_b = _sky_at_cells(stats, matrices, pair.b, pair.a, factor)
+    xy, own, other, variance = _sky_at_cells(stats, maps, pair.a, pair.b, factor)
+    xy_b, own_b, other_b, variance_b = _sky_at_cells(stats, maps, pair.b, pair.a, factor)
     return (
         np.concatenate([xy, xy_b]),
         np.concatenate([own, other_b]),
@@ -214,14 +215,21 @@ def _common_sky(
 
 
 def _sky_at_cells(
-    stats: Sequence[FrameStats], matrices: Sequence[Matrix], k: int, other: int, factor: NDArray[np.float64]
+    stats: Sequence[FrameStats],
+    maps: Sequence[Matrix | Bent],
+    k: int,
+    other: int,
+    factor: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], ...]:
     """Sky of frame k, of another frame, and the variance of their difference, at the cells of k."""
     mesh = stats[k].sky
     x, y = np.meshgrid(*mesh.centres)
-    xy = apply(matrices[k], np.column_stack([x.ravel(), y.ravel()]))
-    level, error = _interpolate(stats[other].sky, apply(invert(matrices[other]), xy))
-    own = mesh.level.reshape(mesh.level.shape[0], -1).T * factor[k]
+    cells = np.column_stack([x.ravel(), y.ravel()])
+    xy = apply(maps[k], cells)
+    there = apply(invert(maps[other]), xy)
+    level, error = _interpolate(stats[other].sky, there)
+    level = level * factor[other] * _area_change(maps[other], there)
+    own = mesh.level.reshape(mesh.level.shape[0], -1).T * factor[k] * _area_change(maps[k], cells)
     own_error = mesh.error.reshape(mesh.error.shape[0], -1).T * factor[k]
     variance = own_error**2 + (error * factor[other]) ** 2
     # Faint stars, not noise, limit a cell.
@@ -230,7 +238,12 @@ def _sky_at_cells(
     # A frame without noise has meshes without error; any equal weight will do.
     variance = np.where(variance > 0, variance, np.where(variance == 0, 1e-12, np.nan))
     good = np.isfinite(own).all(axis=1) & np.isfinite(level).all(axis=1) & np.isfinite(variance).all(axis=1)
-    return xy[good], own[good], level[good] * factor[other], variance[good]
+    return xy[good], own[good], level[good], variance[good]
+
+
+def _area_change(moved_by: Matrix | Bent, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the pixel area at the frame's centre over that at its points, (n, 1); 1 without a bend."""
+    return (scale_of(moved_by) ** 2 / area_at(moved_by, xy))[:, None]
 
 
 def _interpolate(mesh: SkyMesh, xy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -21,6 +21,7 @@ from zmtile.errors import UsageError
 from zmtile.frame import Frame
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
+from zmtile.mapping import Bent
 from zmtile.match import Photometry
 from zmtile.memory import MIN_BLOCK_PIXELS, PageGuard, Shelf, memory_limit, open_file_limit, plane_bytes
 from zmtile.options import Options, Resources
@@ -74,7 +75,7 @@ class Planes:
 
 def stack_frames(
     frames: Sequence[Frame],
-    matrices: Sequence[Matrix],
+    maps: Sequence[Matrix | Bent],
     photometry: Sequence[Photometry],
     canvas: Canvas,
     reference: Frame,
@@ -86,8 +87,8 @@ def stack_frames(
 
     Parameters
     ----------
-    frames, matrices, photometry : sequences of the same length
-        The registered frames, their transforms to the reference, and how their values match it.
+    frames, maps, photometry : sequences of the same length
+        The registered frames, their maps to the reference, and how their values match it.
     canvas : Canvas
     reference : Frame
         Gives the sky surfaces their scale.
@@ -114,8 +115,7 @@ def stack_frames(
     limit = memory_limit(frames, canvas, resources)
     planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols)
     sources = [
-        source_of(*item, canvas, reference, options)
-        for item in zip(frames, matrices, photometry, strict=True)
+        source_of(*item, canvas, reference, options) for item in zip(frames, maps, photometry, strict=True)
     ]
     free = limit - plane_bytes(canvas, channels)
     depth = channels + 1 if options.feather else channels  # a weight beside the samples

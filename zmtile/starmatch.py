@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.kernels.pattern import best_hypotheses
+from zmtile.mapping import Map, apply
 from zmtile.measure import Stars
-from zmtile.transform import Matrix, Transform, apply, fit, invert, scale_of
+from zmtile.transform import Matrix, Transform, fit, invert, scale_of
 
 __all__ = ["Field", "match_fields"]
 
@@ -126,10 +127,10 @@ def _guesses(source: Field, target: Field, given: Sequence[Matrix], search: str)
 
 
 def pair_up(
-    source: Field, target: Field, matrix: Matrix, radius: float
+    source: Field, target: Field, moved_by: Map, radius: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return indices of stars that are each other's nearest within `radius` px of the target."""
-    moved = apply(matrix, source.xy)
+    moved = apply(moved_by, source.xy)
     distance, nearest = target.tree.query(moved, distance_upper_bound=radius)
     found = np.flatnonzero(np.isfinite(distance))
     found = found[np.lexsort((distance[found], nearest[found]))]

@@ -21,15 +21,22 @@ class Transform:
     Attributes
     ----------
     matrix : (2, 3) float64
+        With a bend, the tangent at the frame's centre.
     nmatch : int
         Stars that it was fitted on.
     rms : float
         Root mean square distance of those stars after the transform, px of the target.
+    bend : (20,) float64, optional
+        What a homography or a polynomial adds to the matrix, as in `zmtile.kernels.bend`.
+    model : str
+        One of `zmtile.models.MODELS`.
     """
 
     matrix: Matrix
     nmatch: int
     rms: float
+    bend: NDArray[np.float64] | None = None
+    model: str = "similarity"
 
 
 def apply(matrix: Matrix, xy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -53,7 +60,7 @@ def scale_of(matrix: Matrix) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
-def corners(rows: int, cols: int) -> NDArray[np.float64]:
+def corners(rows: float, cols: float) -> NDArray[np.float64]:
     """Return the centres of the four corner pixels as (4, 2) x, y, in order around the frame."""
     return np.array([[0, 0], [cols - 1, 0], [cols - 1, rows - 1], [0, rows - 1]], np.float64)
 

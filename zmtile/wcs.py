@@ -15,7 +15,7 @@ from zmtile.transform import Matrix, apply, fit, invert
 if TYPE_CHECKING:
     from astropy.wcs import WCS  # slow to load: only runs whose frames have coordinates pay for it
 
-__all__ = ["frame_wcs", "tile_wcs", "wcs_matrix"]
+__all__ = ["frame_wcs", "tile_wcs", "wcs_matrix", "wcs_points"]
 
 _GRID = 15
 # Fewer points of the grid than this in the reference's plane say nothing about the whole frame.
@@ -65,6 +65,35 @@ def _mended(header: fits.Header) -> fits.Header:
     return mended
 
 
+def wcs_points(wcs: WCS, reference_wcs: WCS, shape: tuple[int, int]) -> tuple[Matrix, Matrix]:
+    """Return a grid of points of a frame and their places in the reference, by their coordinates alone.
+
+    Parameters
+    ----------
+    wcs, reference_wcs : WCS
+        As `frame_wcs` gives them.
+    shape : (int, int)
+        Rows and columns of the frame.
+
+    Returns
+    -------
+    (n, 2), (n, 2) float64
+
+    Raises
+    ------
+    ValueError
+        When most of the frame has no place in the reference's plane (the far side of the sky).
+    """
+    rows, cols = shape
+    x, y = np.meshgrid(np.linspace(0, cols - 1, _GRID), np.linspace(0, rows - 1, _GRID))
+    source = np.column_stack([x.ravel(), y.ravel()])
+    target = _to_pixels(reference_wcs, wcs, source)
+    good = np.isfinite(target).all(axis=1)
+    if good.sum() < _MIN_POINTS:
+        raise ValueError("its coordinates are on another part of the sky than the reference's")
+    return source[good], target[good]
+
+
 def wcs_matrix(wcs: WCS, reference_wcs: WCS, shape: tuple[int, int], model: str) -> tuple[Matrix, float]:
     """Fit the transform from a frame to the reference on their coordinates alone.
 
@@ -89,14 +118,7 @@ def wcs_matrix(wcs: WCS, reference_wcs: WCS, shape: tuple[int, int], model: str)
     ValueError
         When most of the frame has no place in the reference's plane (the far side of the sky).
     """
-    rows, cols = shape
-    x, y = np.meshgrid(np.linspace(0, cols - 1, _GRID), np.linspace(0, rows - 1, _GRID))
-    source = np.column_stack([x.ravel(), y.ravel()])
-    target = _to_pixels(reference_wcs, wcs, source)
-    good = np.isfinite(target).all(axis=1)
-    if good.sum() < _MIN_POINTS:
-        raise ValueError("its coordinates are on another part of the sky than the reference's")
-    source, target = source[good], target[good]
+    source, target = wcs_points(wcs, reference_wcs, shape)
     matrix = fit("affine", source, target)
     if model == "similarity":
         flip = np.array([1.0, -1.0 if np.linalg.det(matrix[:, :2]) < 0 else 1.0])

@@ -10,17 +10,22 @@ import numpy as np
 
 from zmtile.errors import TooFewFrames, UsageError
 from zmtile.frame import Frame
+from zmtile.mapping import apply
 from zmtile.measure import FrameStats
+from zmtile.models import MODELS, fit_points
 from zmtile.options import Options
 from zmtile.reference import largest_family, merits_of
 from zmtile.registration import OUTSIDE, Registration, few_stars, overlaps
 from zmtile.transform import IDENTITY, Transform, scale_of
-from zmtile.wcs import frame_wcs, wcs_matrix
+from zmtile.wcs import frame_wcs, wcs_matrix, wcs_points
 
 __all__ = ["register_by_wcs"]
 
 # A transform that leaves more than this is no transform of the chosen model, px.
 MAX_RMS = 1.0
+# 'auto' goes on to a richer model above this; and the weight of points that have no error, 1/px².
+CLOSE_RMS = 0.02
+EXACT = 1e8
 
 
 def register_by_wcs(
@@ -80,13 +85,28 @@ def _wcs_transform(
     """Return the transform of frame k from the two WCS, or why there is none."""
     if k == reference:
         return Transform(IDENTITY, 0, 0.0), ""
-    shape = (frames[k].rows, frames[k].cols)
     try:
-        matrix, rms = wcs_matrix(systems[k], systems[reference], shape, options.transform)
+        # 'auto' ends at the first model that is close enough, or at the richest.
+        for model in MODELS if options.transform == "auto" else [options.transform]:
+            found = _fitted(frames[k], systems[k], systems[reference], model)
+            if found.rms < CLOSE_RMS:
+                break
     except ValueError:
         return None, "its WCS lies on another part of the sky"
-    if rms > MAX_RMS or not math.isfinite(scale_of(matrix)):
-        return None, f"a {options.transform} leaves {rms:.1f} px between its WCS and the reference's"
-    if not overlaps(frames[k], frames[reference], matrix) and options.framing != "union":
+    if found.rms > MAX_RMS or not math.isfinite(scale_of(found.matrix)):
+        return None, f"a {model} leaves {found.rms:.1f} px between its WCS and the reference's"
+    if not overlaps(frames[k], frames[reference], found.matrix) and options.framing != "union":
         return None, OUTSIDE
-    return Transform(matrix, 0, rms), ""
+    return found, ""
+
+
+def _fitted(frame: Frame, system: Any, target_system: Any, model: str) -> Transform:
+    """Fit a model on two WCS; one that would fold the frame has an infinite residual."""
+    shape = (frame.rows, frame.cols)
+    if model in ("similarity", "affine"):
+        matrix, rms = wcs_matrix(system, target_system, shape, model)
+        return Transform(matrix, 0, rms, None, model)
+    source, target = wcs_points(system, target_system, shape)
+    bent = fit_points(model, shape, source, target, np.full(len(source), EXACT))
+    rms = math.sqrt(float(np.mean(np.sum((apply(bent, source) - target) ** 2, axis=1))))
+    return Transform(bent.matrix, 0, rms if bent.sound else math.inf, bent.bend, model)

@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from zmtile.kernels import kernel
+from zmtile.kernels.bend import NODE_STEP
 
 __all__ = ["COPY", "PAD", "STEPS", "kernel_table", "lost_margin", "spread_table", "warp_block"]
 
@@ -162,8 +163,8 @@ def _index(value: int) -> Any:
     return ir.Constant(ir.IntType(64), value)
 
 
-def _make_warp(taps: int, depth: int) -> Any:
-    """Compile the warp for one kernel size and one number of floats in a pixel."""
+def _make_warp(taps: int, depth: int, bent: bool) -> Any:
+    """Compile the warp for one kernel size, one number of floats in a pixel, and one kind of map."""
     before = 0 if taps == 1 else taps // 2 - 1
 
     def warp(
@@ -171,6 +172,7 @@ def _make_warp(taps: int, depth: int) -> Any:
         row: int,
         col: int,
         matrix: Any,
+        nodes: Any,
         top: int,
         left: int,
         across: Any,
@@ -189,13 +191,29 @@ def _make_warp(taps: int, depth: int) -> Any:
         pixels = patch.reshape(-1)
         stride = patch_cols * depth
         line = np.empty(cols * depth, np.float32)
+        node_row, node_col = top // NODE_STEP, left // NODE_STEP
+        blend = np.empty((3, nodes.shape[2]))  # the lattice at this row
         for i in range(rows):
             y = float(top + i)
             v = (y - middle_y) / half
+            if bent:
+                above = (top + i) // NODE_STEP - node_row
+                share = ((top + i) % NODE_STEP) / NODE_STEP
+                for c in range(3):
+                    for k in range(nodes.shape[2]):
+                        blend[c, k] = (1.0 - share) * nodes[c, above, k] + share * nodes[c, above + 1, k]
             for j in range(cols):
-                x = float(left + j)
-                at_x = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
-                at_y = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
+                area = 1.0
+                if bent:
+                    before_x = (left + j) // NODE_STEP - node_col
+                    share = ((left + j) % NODE_STEP) / NODE_STEP
+                    at_x = (1.0 - share) * blend[0, before_x] + share * blend[0, before_x + 1]
+                    at_y = (1.0 - share) * blend[1, before_x] + share * blend[1, before_x + 1]
+                    area = (1.0 - share) * blend[2, before_x] + share * blend[2, before_x + 1]
+                else:
+                    x = float(left + j)
+                    at_x = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
+                    at_y = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
                 base_x = math.floor(at_x)
                 base_y = math.floor(at_y)
                 first_x = int(base_x) - before - col
@@ -218,6 +236,9 @@ def _make_warp(taps: int, depth: int) -> Any:
                     line,
                     j * depth,
                 )
+                if bent:
+                    for c in range(depth):
+                        line[j * depth + c] *= np.float32(area)
             for c in range(channels):
                 level = surface[c, 0] + v * (surface[c, 2] + v * surface[c, 5])
                 slope = surface[c, 1] + v * surface[c, 4]
@@ -228,11 +249,17 @@ def _make_warp(taps: int, depth: int) -> Any:
 
     # A name of its own keeps its cached code apart: two processes that compile two of these at once
     # would otherwise write to one file name.
-    warp.__name__ = warp.__qualname__ = f"warp_{taps}_{depth}"
+    warp.__name__ = warp.__qualname__ = f"warp_{taps}_{depth}_{'bent' if bent else 'flat'}"
     return kernel(warp)
 
 
-_WARPS = {(taps, depth): _make_warp(taps, depth) for taps in _TAPS.values() for depth in (1, PAD)}
+_WARPS = {
+    (taps, depth, bent): _make_warp(taps, depth, bent)
+    for taps in _TAPS.values()
+    for depth in (1, PAD)
+    for bent in (False, True)
+}
+_NO_NODES = np.empty((3, 0, 0))
 
 
 def warp_block(
@@ -249,6 +276,7 @@ def warp_block(
     middle: tuple[float, float],
     half: float,
     out: NDArray[np.float32],
+    nodes: NDArray[np.float64] | None = None,
 ) -> None:
     """Sample a patch of a frame at a block of tile pixels and match it photometrically.
 
@@ -281,14 +309,18 @@ def warp_block(
         px.
     out : (channels, rows, cols) float32
         Written: matched samples, NaN where there is no data.
+    nodes : (3, node rows, node cols) float64, optional
+        The block's lattice, from `zmtile.kernels.bend.lay_nodes`; takes the place of the matrix. Between
+        nodes, places and the change of area are linear.
     """
     depth = patch.shape[2]
     table = kernel_table(name)
-    _WARPS[table.shape[1], depth](
+    _WARPS[table.shape[1], depth, nodes is not None](
         patch,
         row,
         col,
         matrix,
+        _NO_NODES if nodes is None else nodes,
         top,
         left,
         spread_table(name, depth),
