@@ -70,22 +70,26 @@ def solve_together(
 ) -> dict[int, Transform]:
     """Solve all frames that hopped in one least squares over the stars of all their overlaps.
 
-    A pair of matched stars says M_k x = M_s y. Frames with a direct match are held fixed.
+    A pair of matched stars says M_k x = M_s y, with the inverse variance of its centroids for weight.
+    Frames with a direct match are held fixed.
     """
     names = {k: i for i, k in enumerate(sorted(hops))}
     width = 4 if model == "similarity" else 6
     normal = np.zeros((width * len(names),) * 2)
     right = np.zeros(width * len(names))
     pairs: list[tuple[int, int, NDArray[np.float64], NDArray[np.float64]]] = []
+    weights: list[NDArray[np.float64]] = []
     for k, edges in hops.items():
         for s, transform in edges.items():
             i, j = pair_up(fields[k], fields[s], transform.matrix, final_radius(fields[k], fields[s]))
             here, there = fields[k].xy[i], fields[s].xy[j]
             agreed = np.hypot(*(apply(transform.matrix, here) - there).T) <= max(3.0 * transform.rms, 0.1)
             pairs.append((k, s, here[agreed], there[agreed]))
+            error = np.hypot(fields[k].stars.error[i[agreed]], fields[s].stars.error[j[agreed]])
+            weights.append(np.tile(error**-2.0, 2))
     if not pairs:
         return {}
-    for k, s, here, there in pairs:
+    for (k, s, here, there), weight in zip(pairs, weights, strict=True):
         rows = np.zeros((2 * len(here), len(right)))
         rows[:, names[k] * width : (names[k] + 1) * width] = design_rows(model, here)
         value = np.zeros(2 * len(here))
@@ -93,8 +97,8 @@ def solve_together(
             rows[:, names[s] * width : (names[s] + 1) * width] -= design_rows(model, there)
         else:
             value = apply(solved[s], there).T.ravel()
-        normal += rows.T @ rows
-        right += rows.T @ value
+        normal += rows.T @ (rows * weight[:, None])
+        right += rows.T @ (value * weight)
     solution = np.linalg.lstsq(normal, right, rcond=None)[0].reshape(len(names), width)
     placed = dict(solved) | {k: matrix_of(model, solution[i]) for k, i in names.items()}
     result = {}

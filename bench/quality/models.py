@@ -70,7 +70,11 @@ def sheared(truth: make_group.Truth, spec: make_group.GroupSpec, size: float) ->
 def measured(
     spec: make_group.GroupSpec, truth: make_group.Truth, model: str, framing: str = "reference"
 ) -> tuple[float, int, str]:
-    """Largest error on the borders of all frames (px), frames used, and the richest model of any."""
+    """Largest error of all frames (px), frames used, and the richest model of any.
+
+    Errors are those of a grid of points of each frame: where it lies on the reference, or with the
+    framing 'union' everywhere.
+    """
     frames = [
         Frame(Path(f"/{k:03d}.fits"), f"{k:03d}.fits", spec.rows, spec.cols, "mono", "", fits.Header())
         for k in range(spec.frames)
@@ -104,6 +108,7 @@ def main(frames: int, stars: int, groups: int, rows: int, cols: int) -> None:
         "undistorted": ({}, 0.0),
         "sheared 1e-3": ({}, 1e-3),
         "tilted 0.2 %": ({"tilt": 0.002}, 0.0),
+        "lens -0.2 %": ({"lens": -0.002}, 0.0),
         "lens -1 %": ({"lens": -0.01}, 0.0),
     }
     base = make_group.GroupSpec(frames=frames, rows=rows, cols=cols, stars=stars, cfa=None)
@@ -121,6 +126,19 @@ def main(frames: int, stars: int, groups: int, rows: int, cols: int) -> None:
                 said = f" ({', '.join(sorted(chosen))})" if model == "auto" else ""
                 row.append(f"{model} {worst:.3f}{said}" + (f" {fewest} used" if fewest < frames else ""))
             print(f"{name} moves, {kind}: " + "; ".join(row), flush=True)
+    for count in (5, 10):
+        row = []
+        for model in TRANSFORMS:
+            worst, fewest, chosen = [], count, set()
+            for seed in range(1, groups + 1):
+                spec = replace(base, frames=count, chain=0.3, rotation=2.0, dither=10.0, seed=seed)
+                error, used, richest = measured(spec, make_group.truth_of(spec), model, "union")
+                worst.append(error)
+                fewest = min(fewest, used)
+                chosen.add(richest)
+            said = f" ({', '.join(sorted(chosen))})" if model == "auto" else ""
+            row.append(f"{model} {np.median(worst):.2f}, max {max(worst):.2f}{said}, {fewest} used")
+        print(f"chain of {count}, undistorted: " + "; ".join(row), flush=True)
 
 
 if __name__ == "__main__":
