@@ -183,3 +183,60 @@ def bent_point(matrix, bend, x, y):
             value += weight * term
         moved.append(value)
     return moved
+
+
+def calibrated(raw, bias, dark, flat, factor, cfa, dead=0.1):
+    """(raw - bias - (dark - bias) · factor) / flat, of a mosaic; masters with their bias, or None."""
+    raw = raw.astype(np.float64)
+    zero = np.zeros_like(raw)
+    pedestal = zero if bias is None else bias
+    thermal = zero if dark is None else (dark - pedestal) * factor
+    response = np.ones_like(raw)
+    if flat is not None:
+        lit = flat - pedestal
+        for letter in set(cfa):
+            own = np.array(
+                [
+                    [cfa[2 * (y % 2) + x % 2] == letter for x in range(raw.shape[1])]
+                    for y in range(raw.shape[0])
+                ]
+            )
+            response[own] = lit[own] / np.nanmedian(lit[own])
+        response[~(response >= dead)] = math.nan
+    return (raw - pedestal - thermal) / response
+
+
+def stands_out(plane, y, x):
+    """A pixel less the median of its colour around it; 1.4826 times the upper median of their distances."""
+    rows, cols = plane.shape
+    near = [
+        float(plane[y + dy, x + dx])
+        for dy in (-2, 0, 2)
+        for dx in (-2, 0, 2)
+        if (dy or dx) and 0 <= y + dy < rows and 0 <= x + dx < cols and not math.isnan(plane[y + dy, x + dx])
+    ]
+    if len(near) < 3:
+        return math.nan, math.nan
+    middle = np.median(near)
+    return float(plane[y, x]) - middle, 1.4826 * sorted(abs(v - middle) for v in near)[len(near) // 2]
+
+
+def lone_pixels(plane, noise, kappa, share):
+    """Pixels that stand out from their own colour while those around them, less the highest, do not."""
+    rows, cols = plane.shape
+    found = []
+    for y in range(rows):
+        for x in range(cols):
+            excess, spread = stands_out(plane, y, x)
+            if not abs(excess) > kappa * max(noise[y, x], 0.7 * spread):
+                continue
+            around = [
+                math.copysign(1, excess) * stands_out(plane, y + dy, x + dx)[0]
+                for dy in (-1, 0, 1)
+                for dx in (-1, 0, 1)
+                if (dy or dx) and 0 <= y + dy < rows and 0 <= x + dx < cols
+            ]
+            around = sorted(v for v in around if not math.isnan(v))
+            if len(around) > 1 and np.mean(around[:-1]) < share * abs(excess):
+                found.append(y * cols + x)
+    return found

@@ -282,6 +282,86 @@ def test_each_frame_is_read_by_its_own_bayer_pattern(group, tmp_path, tmp_path_f
         assert abs(np.median(difference)) < 5
 
 
+# Masters.
+
+SHAPE = (SPEC.rows, SPEC.cols)
+FLATTISH = np.full(SHAPE, 20000, np.uint16)
+BAD_MASTERS = {
+    "of another size": ("dark", FLATTISH[2:, :-4], {}, "358×476 pixels"),
+    "of another pattern": ("flat", FLATTISH, {"BAYERPAT": "RGGB"}, "RGGB"),
+    "demosaiced": ("flat", np.stack([FLATTISH] * 3), {}, "planes"),
+    "upside down": ("bias", FLATTISH, {"ROWORDER": "BOTTOM-UP"}, "BOTTOM-UP"),
+    "a light": ("dark", FLATTISH, {"IMAGETYP": "Light Frame"}, "IMAGETYP says light"),
+    "of another kind": ("flat", FLATTISH, {"IMAGETYP": "Master Bias"}, "IMAGETYP says bias"),
+    "of another exposure": ("dark", FLATTISH, {"EXPTIME": 300.0}, "300 s"),
+    "all NaN": ("flat", np.full(SHAPE, np.nan, np.float32), {}, "no data"),
+    "zero": ("flat", FLATTISH * 0, {}, "median is 0 ADU"),
+    "between 0 and 1": ("dark", np.full(SHAPE, 0.01, np.float32), {}, "between 0 and 1"),
+    "a tile": ("dark", FLATTISH, {"ZMT_TYPE": "Master Tile"}, "master tile"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MASTERS)
+def test_a_master_that_cannot_be_one_is_refused(folder, kind):
+    option, pixels, cards, reason = BAD_MASTERS[kind]
+    (folder / "masters").mkdir()
+    path = folder / "masters" / "m.fits"
+    fits.PrimaryHDU(pixels, fits.Header(cards)).writeto(path)
+    refused(folder, folder, f"--{option}", path, names=("m.fits", reason))
+
+
+def test_a_master_that_is_not_there_or_no_fits_file(folder):
+    refused(folder, folder, "--bias", "nowhere.fits", names="nowhere.fits")
+    (folder / "bias.txt").write_text("a photograph\n" * 300)
+    refused(folder, folder, "--bias", "bias.txt", names=("bias.txt", "not a FITS file"))
+
+
+def test_a_master_among_the_frames_is_refused(folder):
+    refused(folder, folder, "--dark", "light_0002.fits", names=("light_0002.fits", "IMAGETYP says light"))
+    spoil(folder / "light_0002.fits", IMAGETYP="Dark")
+    refused(folder, folder, "--dark", "light_0002.fits", names=("light_0002.fits", "one of the frames"))
+
+
+def scaled_dark(folder, level=600, **cards):
+    """A bias, and a dark that is to be scaled, in a folder of their own."""
+    (folder / "masters").mkdir()
+    for name, plane, own in (("bias", 500, {}), ("dark", level, cards)):
+        pixels = np.full(SHAPE, plane, np.uint16)
+        fits.PrimaryHDU(pixels, fits.Header(own)).writeto(folder / "masters" / f"{name}.fits")
+    return "--bias", "masters/bias.fits", "--dark", "masters/dark.fits"
+
+
+def test_a_dark_is_scaled_only_where_both_exposures_are_known(folder):
+    words = scaled_dark(folder)
+    refused(folder, folder, *words, names=("dark.fits", "how long", "EXPTIME"))
+    shutil.rmtree(folder / "masters")
+    words = scaled_dark(folder, EXPTIME=30.0)
+    spoil(folder / "light_0002.fits", EXPTIME="unknown")
+    refused(folder, folder, *words, names=("light_0002.fits", "how long", "EXPTIME"))
+
+
+def test_a_dark_below_the_bias_has_lost_its_bias_already(folder):
+    words = scaled_dark(folder, level=20, EXPTIME=30.0)
+    refused(folder, folder, *words, names=("dark.fits", "below the bias", "CALSTAT"))
+
+
+def test_a_light_that_is_calibrated_already_is_not_calibrated_again(folder):
+    words = scaled_dark(folder, EXPTIME=30.0)
+    spoil(folder / "light_0003.fits", CALSTAT="BDF")
+    refused(folder, folder, *words, names=("light_0003.fits", "CALSTAT", "--bias"))
+
+
+def test_the_output_is_never_a_master(folder):
+    words = scaled_dark(folder, EXPTIME=30.0)
+    refused(folder, folder, *words, "-o", "masters/dark.fits", "--overwrite", names="one of the inputs")
+
+
+def test_a_dark_among_the_lights_is_pointed_out(folder):
+    spoil(folder / "light_0003.fits", IMAGETYP="Dark")
+    result = build(folder, "-o", "tile.fits")
+    assert "light_0003.fits is taken for a light; its IMAGETYP says dark" in result.stderr
+
+
 # Targets.
 
 
@@ -308,7 +388,7 @@ def test_the_output_is_one_of_the_inputs(folder, how):
     if how != "itself":
         target = folder / "out.dat"
         (target.symlink_to if how == "symlink" else target.hardlink_to)(folder / "light_0001.fits")
-    refused(folder, folder, "-o", target, "--overwrite", names=(target.name, "one of the frames"))
+    refused(folder, folder, "-o", target, "--overwrite", names=(target.name, "one of the inputs"))
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,8 @@ def test_every_option_reaches_the_library(handed, group):
         "--weight none --reject winsor-quantile --kappa 2.5 4 --winsor-limits 0.1 0.2 --rewinsorize "
         "--combine median --min-coverage 2 --fill -1 --planes weight --kernel lanczos4 --no-clamp "
         "--min-frames 3 --skip-unreadable --threads 2 --memory-limit 1.5GiB "
-        "--reject-frames fwhm<3,rms<1 --reject-frames stars>9"
+        "--reject-frames fwhm<3,rms<1 --reject-frames stars>9 "
+        "--bias b.fits --dark d.fits --flat f.fits --hot-pixels"
     )
     _, chosen, resources = handed(group[0], *words.split())
     assert chosen == Options(
@@ -248,6 +249,10 @@ def test_every_option_reaches_the_library(handed, group):
         min_frames=3,
         skip_unreadable=True,
         reject_frames=("fwhm<3", "rms<1", "stars>9"),
+        bias="b.fits",
+        dark="d.fits",
+        flat="f.fits",
+        hot_pixels=True,
     )
     assert resources == options.Resources(2, 3 * 2**29)
     # Those that belong to another rejection or normalization would be refused here.

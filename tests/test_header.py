@@ -13,6 +13,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from zmtile import __version__
+from zmtile.calibrate import Calibration, Master
 from zmtile.frame import Frame
 from zmtile.header import KEYWORDS, default_name, tile_header, tile_id
 from zmtile.keywords import ascii_text, file_text, iso, keyword_family, set_card
@@ -70,7 +71,8 @@ def written(header, tmp_path, shape=(20, 30)) -> fits.Header:
 
 
 def test_every_keyword_is_in_the_table_and_the_other_way_round(tmp_path):
-    header = build([frame()], wcs=WCS_CARDS | SIP_CARDS)
+    masters = {kind: Master(f"{kind}.fits", "ab" * 32) for kind in ("bias", "dark", "flat")}
+    header = build([frame()], wcs=WCS_CARDS | SIP_CARDS, calibration=Calibration(masters=masters))
     set_card(header, "ZMT_FILL", 0.0)
     for key in ("CHECKSUM", "DATASUM"):
         set_card(header, key, "0")
@@ -94,6 +96,7 @@ def test_every_option_is_told():
         "normalize": "scale", "weight": "none", "min_coverage": 4,
         "kernel": "lanczos3", "clamp": False, "min_frames": 7, "skip_unreadable": True,
         "reject_frames": ("rms<0.5",),
+        "bias": "b.fits", "dark": "d.fits", "flat": "f.fits", "hot_pixels": True,
     }  # fmt: skip
     # Options that belong to one rejection, or to surfaces, are refused with the others.
     apart = [
@@ -228,6 +231,9 @@ def test_identity_depends_on_frames_and_options_alone():
     assert int(base, 16) >= 0
     assert base != tile_id(["a", "c"], Options())
     assert base != tile_id(["a"], Options())
+    assert base != tile_id(["a", "b"], Options(hot_pixels=True))
+    assert base != tile_id(["a", "b"], Options(dark="d.fits"), ["", "c", ""])
+    assert base == tile_id(["a", "b"], Options(dark="d.fits"))  # the content counts, not the name
     assert base != tile_id(["a", "b"], Options(kappa=(3.0, 4.0)))
     assert base == tile_id(["a", "b"], Options(fill=0.0, planes=("weight",), skip_unreadable=True))
     assert base == tile_id(["a", "b"], Options(reject_frames=("fwhm<9",)))

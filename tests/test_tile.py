@@ -35,7 +35,7 @@ def record(name="light_001.fits", channels=3, **more) -> FrameRecord:
         "curve_xx": (0.5, 0.0, 3.0)[:channels], "curve_xy": (0.0, -1.0, 2.0)[:channels],
         "curve_yy": (4.0, 0.125, 0.0)[:channels],
         "weight": (0.3, 0.31, 0.29)[:channels],
-        "nrejlow": 3, "nrejhigh": 5_000_000_000, "footprint": 0.875,
+        "nhot": 17, "nrejlow": 3, "nrejhigh": 5_000_000_000, "footprint": 0.875,
     }  # fmt: skip
     return FrameRecord(**(values | more))
 

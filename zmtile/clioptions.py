@@ -14,6 +14,7 @@ from zmtile.options import Options, parse_size
 __all__ = [
     "SectionCommand",
     "SectionOption",
+    "calibration",
     "matching",
     "registration",
     "running",
@@ -65,7 +66,15 @@ def _option(section: str, *names: str, **kwargs: Any) -> Callable[[Command], Com
     return click.option(*names, cls=SectionOption, section=section, **kwargs)
 
 
-selection, registration, matching, stacking, writing, running = (
+selection, calibration, registration, matching, stacking, writing, running = (
     partial(_option, section)
-    for section in ("Selection", "Registration", "Matching", "Stacking", "Output", "Running")
+    for section in (
+        "Selection",
+        "Calibration",
+        "Registration",
+        "Matching",
+        "Stacking",
+        "Output",
+        "Running",
+    )
 )

@@ -14,6 +14,7 @@ from typing import Any
 from astropy.io import fits
 
 from zmtile import __version__
+from zmtile.calibrate import Calibration
 from zmtile.frame import Frame, get
 from zmtile.keywords import KEYWORDS, POINTING, SHARED, Keyword, ascii_text, file_text, iso, set_card
 from zmtile.models import MODELS
@@ -33,6 +34,7 @@ def tile_header(
     wcs_cards: fits.Header | None,
     tile_id: str,
     models: Sequence[str],
+    calibration: Calibration | None = None,
     backend: str = "cpu",
 ) -> fits.Header:
     """Return the header of the tile, without the keywords that describe the array itself.
@@ -55,6 +57,8 @@ def tile_header(
         From `tile_id`.
     models : sequence of str
         Models of the frames' transforms.
+    calibration : Calibration, optional
+        The masters that were used.
     backend : {'cpu', 'gpu'}
         Where the pixels were computed.
 
@@ -87,6 +91,7 @@ def tile_header(
         "ALPHAEXT": "ALPHA",
         **_choices(options),
         "ZMT_MODL": max(models, key=MODELS.index),
+        **(_masters(calibration) if calibration else {}),
     }
     header = fits.Header()
     for name, value in values.items():
@@ -164,10 +169,25 @@ def _shared(used: Sequence[Frame]) -> dict[str, Any]:
     return values
 
 
+def _masters(calibration: Calibration) -> dict[str, Any]:
+    """Return what the masters were, and what became of the dark."""
+    values: dict[str, Any] = {
+        f"ZMT_{kind[0].upper()}SHA": master.sha256[:16] for kind, master in calibration.masters.items()
+    }
+    if "dark" in calibration.masters:
+        values["ZMT_DSCL"] = calibration.dark_exposure is not None
+    return values
+
+
 def _choices(options: Options) -> dict[str, Any]:
     """Return every option as keywords; `fill` is written with the file, and `planes` are its extensions."""
     return {
         "ZMT_ARUL": "automatic" if options.reference is None else "by the user",
+        **{
+            f"ZMT_{kind.upper()}": file_text(PurePath(path).name) if path else "none"
+            for kind, path in (("bias", options.bias), ("dark", options.dark), ("flat", options.flat))
+        },
+        "ZMT_HOT": options.hot_pixels,
         "ZMT_ALGN": options.align,
         "ZMT_XFRM": options.transform,
         "ZMT_FRAM": options.framing,
@@ -195,14 +215,16 @@ def _choices(options: Options) -> dict[str, Any]:
     }
 
 
-def tile_id(hashes: Sequence[str], options: Options) -> str:
-    """Return a short name for what the tile is: the same frames and options give the same one.
+def tile_id(hashes: Sequence[str], options: Options, masters: Sequence[str] = ()) -> str:
+    """Return a short name for what the tile is: the same frames, masters and options give the same one.
 
     Parameters
     ----------
     hashes : sequence of str
         SHA-256 of the frames used, in any order.
     options : Options
+    masters : sequence of str
+        SHA-256 of the bias, the dark and the flat, in this order; '' for one that was not given.
 
     Returns
     -------
@@ -210,11 +232,12 @@ def tile_id(hashes: Sequence[str], options: Options) -> str:
         16 hexadecimal digits.
     """
     choices = options.as_dict()
-    for how_it_is_written in ("fill", "planes", "min_frames", "skip_unreadable", "reject_frames"):
+    apart = ("fill", "planes", "min_frames", "skip_unreadable", "reject_frames", "bias", "dark", "flat")
+    for how_it_is_written in apart:
         del choices[how_it_is_written]
     if choices["reference"]:
         choices["reference"] = PurePath(choices["reference"]).name
-    told = json.dumps([sorted(hashes), choices], sort_keys=True)
+    told = json.dumps([sorted(hashes), list(masters), choices], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

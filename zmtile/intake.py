@@ -6,9 +6,11 @@ import logging
 import os
 from collections.abc import Sequence
 
+from zmtile.calibrate import Calibration
 from zmtile.errors import FrameError, TooFewFrames, UsageError
 from zmtile.frame import Frame, read_frame, same_file
 from zmtile.inputs import expand, short_names
+from zmtile.masters import image_kinds
 from zmtile.measure import FrameStats, measure
 from zmtile.options import Options, Resources
 from zmtile.parallel import run_parallel
@@ -56,7 +58,7 @@ def read_frames(
 
 
 def check_mixture(frames: Sequence[Frame]) -> None:
-    """Refuse grey and colour in one tile; point out other differences, which are no obstacle."""
+    """Refuse grey and colour in one tile; point out what is odd, but no obstacle."""
     first = frames[0]
     for frame in frames:
         if frame.channels != first.channels:
@@ -65,6 +67,9 @@ def check_mixture(frames: Sequence[Frame]) -> None:
                 f"{grey.path} is mono, but {colour.path} is colour",
                 "Build a tile of each kind; a mosaic frame needs its BAYERPAT key to be known as colour.",
             )
+    for frame in frames:
+        if (kinds := image_kinds(frame)) and "light" not in kinds:
+            log.warning("%s is taken for a light; its IMAGETYP says %s", frame.name, " and ".join(kinds))
     for what, value in (
         ("size", lambda f: f"{f.rows}×{f.cols} pixels"),
         ("Bayer pattern", lambda f: f.cfa or f.layout),
@@ -84,6 +89,7 @@ def check_mixture(frames: Sequence[Frame]) -> None:
 
 def measure_frames(
     frames: list[Frame],
+    calibration: Calibration,
     options: Options,
     resources: Resources,
     progress: Progress,
@@ -92,12 +98,12 @@ def measure_frames(
     """Measure all frames in parallel; those whose pixels fail are unreadable after all."""
     progress.stage("measure", len(frames))
     largest = max(f.rows * f.cols * f.channels for f in frames) * MEASURE_BYTES // (3 if frames[0].cfa else 1)
-    limit = resources.memory_limit or 2**31
+    limit = (resources.memory_limit or 2**31) - calibration.nbytes
     workers = max(1, min(resources.workers, limit // max(largest, 1)))
 
     def attempt(frame: Frame) -> FrameStats | FrameError:
         try:
-            return measure(frame)
+            return measure(frame, calibration.correction(frame.exposure), options.hot_pixels)
         except FrameError as error:
             if not options.skip_unreadable:
                 raise

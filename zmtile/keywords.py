@@ -113,10 +113,18 @@ _PROVENANCE = (
     Keyword("ZMT_PMSK", "footprints propagated"),
     Keyword("ZMT_NANS", "rejection ignores NaN"),
     Keyword("ALPHAEXT", "extension with the footprint, 255 inside"),
+    Keyword("ZMT_BSHA", "SHA-256 of the master bias, its first digits"),
+    Keyword("ZMT_DSHA", "SHA-256 of the master dark, its first digits"),
+    Keyword("ZMT_FSHA", "SHA-256 of the master flat, its first digits"),
+    Keyword("ZMT_DSCL", "dark scaled to the exposure of each frame"),
     Keyword("ZMT_FILL", "value in place of NaN; see MASK and COVERAGE"),
 )
 _CHOICES = (
     Keyword("ZMT_ARUL", "how the reference was chosen"),
+    Keyword("ZMT_BIAS", "master bias"),
+    Keyword("ZMT_DARK", "master dark"),
+    Keyword("ZMT_FLAT", "master flat"),
+    Keyword("ZMT_HOT", "hot pixels are no data"),
     Keyword("ZMT_ALGN", "alignment"),
     Keyword("ZMT_XFRM", "transform"),
     Keyword("ZMT_MODL", "richest model of any frame"),

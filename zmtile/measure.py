@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zmtile.calibrate import Correction
 from zmtile.frame import Frame
+from zmtile.hotpixels import lone_in_frame
 from zmtile.kernels.demosaic import pattern_codes
 from zmtile.kernels.photometry import aperture_fluxes
 from zmtile.kernels.sky import calm_hot_pixels, sky_mesh
@@ -109,6 +111,9 @@ class FrameStats:
         Fraction of the pixels that hold data.
     sha256 : str
         Of the file as stored.
+    lone : (n,) int64
+        Pixels that stand alone, as `zmtile.hotpixels.find_hot_pixels` takes them; empty unless
+        they were asked for.
     """
 
     stars: Stars
@@ -119,23 +124,32 @@ class FrameStats:
     hot: int
     finite: float
     sha256: str
+    lone: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-def measure(frame: Frame) -> FrameStats:
+def measure(frame: Frame, correction: Correction | None = None, lone: bool = False) -> FrameStats:
     """Measure a frame.
+
+    Parameters
+    ----------
+    frame : Frame
+    correction : Correction, optional
+        What is done to its pixels first.
+    lone : bool
+        Find the pixels that stand alone, too.
 
     Raises
     ------
     FrameError
         When its pixels cannot be read.
     """
-    pixels = open_pixels(frame)
-    stats = _measure(frame, pixels)
+    pixels = open_pixels(frame, correction)
+    stats = _measure(frame, pixels, lone)
     pixels.release()
     return stats
 
 
-def _measure(frame: Frame, pixels: Pixels) -> FrameStats:
+def _measure(frame: Frame, pixels: Pixels, lone: bool) -> FrameStats:
     planes = pixels.whole()
     codes = pattern_codes(frame.cfa) if frame.cfa else np.zeros((2, 2), np.uint8)
     noise = np.array([_noise(planes, codes, c, frame) for c in range(frame.channels)])
@@ -161,6 +175,7 @@ def _measure(frame: Frame, pixels: Pixels) -> FrameStats:
         noise=noise,
         sky=sky,
         hot=hot,
+        lone=lone_in_frame(planes[0], codes, noise) if lone else np.empty(0, np.int64),
         finite=float(np.isfinite(planes).mean()),
         sha256=_sha256(frame),
     )

@@ -8,6 +8,7 @@ import resource
 import threading
 from collections.abc import Sequence
 
+from zmtile.calibrate import Correction
 from zmtile.canvas import Canvas
 from zmtile.errors import UsageError
 from zmtile.frame import Frame
@@ -29,12 +30,12 @@ MIN_BLOCK_PIXELS = 1024
 _PLANE_BYTES = 3 * 4 + 3 * 2
 
 
-def memory_needed(frames: Sequence[Frame], canvas: Canvas, resources: Resources) -> int:
-    """Return the bytes that the second pass will hold at least."""
+def memory_needed(frames: Sequence[Frame], canvas: Canvas, resources: Resources, masters: int = 0) -> int:
+    """Return the bytes that the second pass will hold at least, those of the `masters` included."""
     channels = frames[0].channels
     planes = plane_bytes(canvas, channels)
     block = len(frames) * channels * MIN_BLOCK_PIXELS * 4
-    return planes + resources.workers * (block + _patch_bytes(MIN_BLOCK_PIXELS, channels))
+    return masters + planes + resources.workers * (block + _patch_bytes(MIN_BLOCK_PIXELS, channels))
 
 
 def plane_bytes(canvas: Canvas, channels: int) -> int:
@@ -47,7 +48,7 @@ def _patch_bytes(pixels: int, channels: int) -> int:
     return 4 * (channels + 1) * (2 * pixels + 64 * 128)
 
 
-def memory_limit(frames: Sequence[Frame], canvas: Canvas, resources: Resources) -> int:
+def memory_limit(frames: Sequence[Frame], canvas: Canvas, resources: Resources, masters: int = 0) -> int:
     """Return the limit in bytes; 2 GiB, or what is needed, when the user gave none.
 
     Raises
@@ -55,7 +56,7 @@ def memory_limit(frames: Sequence[Frame], canvas: Canvas, resources: Resources) 
     UsageError
         When the user's limit is below what the tile needs.
     """
-    need = memory_needed(frames, canvas, resources)
+    need = memory_needed(frames, canvas, resources, masters)
     if resources.memory_limit is None:
         return max(2 * GIB, need + need // 4)
     if resources.memory_limit < need:
@@ -75,14 +76,14 @@ class Shelf:
         self._open: dict[int, Pixels] = {}
         self._lock = threading.Lock()
 
-    def get(self, index: int, frame: Frame) -> Pixels:
+    def get(self, index: int, frame: Frame, correction: Correction) -> Pixels:
         """Return the pixels of frame number `index`, opened if need be."""
         with self._lock:
             pixels = self._open.get(index)
             if pixels is not None:
                 return pixels
             # Inside the lock: two threads must not unpack one file at the same time.
-            pixels = open_pixels(frame)
+            pixels = open_pixels(frame, correction)
             size = 0 if pixels.mapped else pixels.stored.nbytes
             # Frames are asked for in turns; what is kept stays, or every turn would miss them all.
             if len(self._open) < self._mapped and self._unpacked() + size <= self._bytes:

@@ -62,6 +62,10 @@ class Options:
     reference : str, optional
         File name (or path) of the reference frame; chosen by star count, FWHM, roundness,
         centrality and the presence of a WCS when not given.
+    bias, dark, flat : str, optional
+        Paths of the masters of a calibration. Darks and flats still hold their bias.
+    hot_pixels : bool
+        Pixels that stand alone in most frames of a sensor are no data.
     align : {'stars', 'wcs'}
         Match stars, or use the WCS of the frames alone.
     transform : {'auto', 'similarity', 'affine', 'homography', 'poly2', 'poly3'}
@@ -118,6 +122,10 @@ class Options:
     """
 
     reference: str | None = None
+    bias: str | None = None
+    dark: str | None = None
+    flat: str | None = None
+    hot_pixels: bool = False
     align: str = "stars"
     transform: str = "auto"
     framing: str = "reference"

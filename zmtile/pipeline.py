@@ -12,13 +12,16 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from zmtile.calibrate import Correction
 from zmtile.canvas import Canvas, frame_up
 from zmtile.errors import FrameError, TooFewFrames
 from zmtile.frame import Frame
 from zmtile.header import default_name, tile_header, tile_id
+from zmtile.hotpixels import check_hot_pixels, find_hot_pixels
 from zmtile.intake import check_mixture, drop_copies, measure_frames, read_frames
 from zmtile.kernels.warp import lost_margin
 from zmtile.mapping import Bent, map_of
+from zmtile.masters import read_masters
 from zmtile.match import Photometry, match
 from zmtile.measure import FrameStats
 from zmtile.memory import memory_limit, memory_needed
@@ -51,7 +54,7 @@ class Plan:
 
     Attributes
     ----------
-    frames, stats, transforms, photometry : tuples of the same length
+    frames, corrections, stats, transforms, photometry : tuples of the same length
         The frames that will be stacked.
     reference_index : int
         Index of the reference among them.
@@ -64,6 +67,7 @@ class Plan:
     """
 
     frames: tuple[Frame, ...]
+    corrections: tuple[Correction, ...]
     stats: tuple[FrameStats, ...]
     transforms: tuple[Transform, ...]
     photometry: tuple[Photometry, ...]
@@ -140,10 +144,15 @@ def plan_tile(
     options, resources, progress = options or Options(), resources or Resources(), progress or NullProgress()
     frames, unreadable = read_frames(paths, options, progress)
     check_mixture(frames)
-    stats = measure_frames(frames, options, resources, progress, unreadable)
+    if options.hot_pixels:
+        check_hot_pixels(frames)
+    calibration = read_masters(options, frames)
+    stats = measure_frames(frames, calibration, options, resources, progress, unreadable)
     frames, stats = drop_copies(frames, stats)
     if len(stats) == 1 and stats[0].finite == 0.0:  # of several, each is left out with its reason
         raise FrameError(frames[0].path, "it has no data: every pixel is NaN or blank", "Leave it out.")
+    hot = find_hot_pixels(frames, [stat.lone for stat in stats])
+    corrections = [calibration.correction(f.exposure, bad) for f, bad in zip(frames, hot, strict=True)]
     failures = select_measured(frames, stats, options)
     registration = register_chosen(frames, stats, failures, options, progress)
     failures |= select_registered(registration, options)
@@ -166,10 +175,11 @@ def plan_tile(
     maps = [map_of(t) for t in transforms]
     margin = lost_margin(options.kernel, any(frame.cfa for frame in chosen))
     canvas = frame_up(chosen, maps, home, options.framing, margin)
-    memory_limit(chosen, canvas, resources)  # better said now than after the long work
-    records = records_of(frames, stats, registration, photometry, unreadable, failures)
+    memory_limit(chosen, canvas, resources, calibration.nbytes)  # better said now than after the long work
+    records = records_of(frames, corrections, stats, registration, photometry, unreadable, failures)
     return Plan(
         tuple(chosen),
+        tuple(corrections[k] for k in used),
         tuple(stats[k] for k in used),
         tuple(transforms),
         tuple(photometry.values()),
@@ -177,7 +187,7 @@ def plan_tile(
         canvas,
         options,
         records,
-        memory_needed(chosen, canvas, resources),
+        memory_needed(chosen, canvas, resources, calibration.nbytes),
     )
 
 
@@ -186,6 +196,7 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
     reference = plan.frames[plan.reference_index]
     planes = stack_frames(
         plan.frames,
+        plan.corrections,
         plan.maps,
         plan.photometry,
         plan.canvas,
@@ -194,6 +205,7 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         resources or Resources(),
         progress,
     )
+    calibration = plan.corrections[0].calibration
     records = tallied(plan.records, planes, plan.canvas)
     header = tile_header(
         reference,
@@ -204,7 +216,8 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         n_inputs=len(records),
         wcs_cards=_wcs_cards(plan),
         models=[t.model for t in plan.transforms],
-        tile_id=tile_id([r.sha256 for r in records if r.used], plan.options),
+        tile_id=tile_id([r.sha256 for r in records if r.used], plan.options, calibration.hashes),
+        calibration=calibration,
     )
     log.debug("MT_COVERAGE: propagate_mask=True")
     return Tile(

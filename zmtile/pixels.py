@@ -1,4 +1,4 @@
-"""Pixels: the stored array of a frame, in ADU on demand.
+"""Pixels: the stored array of a frame, in calibrated ADU on demand.
 
 Pixels are never copied as a whole: an uncompressed file is mapped, and `Pixels.patch` converts only
 the rectangle that a stage asks for.
@@ -16,6 +16,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from zmtile.calibrate import Correction
 from zmtile.errors import FrameError
 from zmtile.frame import LARGEST, STORED, Frame, first_line, unpacked
 
@@ -30,15 +31,20 @@ class Pixels:
     frame : Frame
     stored : ndarray
         Shape ``frame.stored_shape``, in the file's type and byte order; a mapping where possible.
+    correction : Correction
+        What is done to the pixels before anything looks at them.
     """
 
-    def __init__(self, frame: Frame, stored: NDArray[Any], mapping: mmap.mmap | None = None) -> None:
+    def __init__(
+        self, frame: Frame, stored: NDArray[Any], correction: Correction, mapping: mmap.mmap | None = None
+    ) -> None:
         self.frame = frame
         self.stored = stored
+        self.correction = correction
         self._mapping = mapping
 
     def patch(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.float32]:
-        """Return a rectangle in ADU; NaN outside the frame and where the file has no data.
+        """Return a rectangle in ADU, corrected; NaN outside the frame and where there is no data.
 
         Parameters
         ----------
@@ -83,6 +89,7 @@ class Pixels:
                 inside[~(np.abs(inside) < LARGEST)] = np.nan
         if frame.bitpix > 0 and frame.blank is not None:
             inside[raw == frame.blank] = np.nan
+        self.correction.apply(inside, r0, c0, frame.cols)
         return out
 
     @property
@@ -91,7 +98,7 @@ class Pixels:
         return self._mapping is not None
 
     def whole(self) -> NDArray[np.float32]:
-        """Return the frame in ADU, (1 or 3, rows, cols)."""
+        """Return the frame in ADU, corrected, (1 or 3, rows, cols)."""
         return self.patch(0, 0, self.frame.rows, self.frame.cols)
 
     def release(self) -> None:
@@ -100,8 +107,10 @@ class Pixels:
             self._mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def open_pixels(frame: Frame) -> Pixels:
+def open_pixels(frame: Frame, correction: Correction | None = None) -> Pixels:
     """Open the pixels of a frame: mapped when the file is plain, unpacked into memory otherwise.
+
+    Without a `correction` they are what the file says.
 
     Raises
     ------
@@ -110,6 +119,7 @@ def open_pixels(frame: Frame) -> Pixels:
     """
     dtype = np.dtype(STORED[frame.bitpix])
     count = math.prod(frame.stored_shape)
+    correction = correction or Correction()
     mapping: mmap.mmap | None = None
     try:
         with unpacked(frame.path) as source:
@@ -118,7 +128,7 @@ def open_pixels(frame: Frame) -> Pixels:
                     warnings.simplefilter("ignore")
                     with fits.open(source, memmap=False, do_not_scale_image_data=True) as hdus:
                         stored = np.asarray(hdus[frame.hdu].data).reshape(frame.stored_shape)
-                return Pixels(frame, stored)
+                return Pixels(frame, stored, correction)
             buffer: Any
             if isinstance(source, io.BytesIO):
                 buffer = source.getvalue()
@@ -131,4 +141,4 @@ def open_pixels(frame: Frame) -> Pixels:
         raise FrameError(
             frame.path, f"its pixels cannot be read ({first_line(error)})", "Copy it again, or leave it out."
         ) from None
-    return Pixels(frame, stored, mapping)
+    return Pixels(frame, stored, correction, mapping)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from zmtile.calibrate import Correction
 from zmtile.canvas import Canvas
 from zmtile.frame import Frame
 from zmtile.kernels.bend import BEND
@@ -29,6 +30,7 @@ SKY_FIELDS = ("offset", "slope_x", "slope_y", "curve_xx", "curve_xy", "curve_yy"
 
 def records_of(
     frames: Sequence[Frame],
+    corrections: Sequence[Correction],
     stats: Sequence[FrameStats],
     registration: Registration,
     photometry: dict[int, Photometry],
@@ -61,6 +63,7 @@ def records_of(
                 scale=tuple(float(v) for v in light.scale) if light else unknown,
                 **_sky(light, channels),
                 weight=tuple(float(v) for v in light.weight) if light else unknown,
+                nhot=corrections[k].bad.size,
                 nrejlow=0,
                 nrejhigh=0,
                 footprint=0.0,
@@ -86,6 +89,7 @@ def records_of(
             scale=unknown,
             **_sky(None, channels),
             weight=unknown,
+            nhot=0,
             nrejlow=0,
             nrejhigh=0,
             footprint=0.0,

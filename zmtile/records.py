@@ -54,6 +54,8 @@ class FrameRecord:
         For each channel: noise (ADU); factor to the reference; sky added, as the coefficients of 1,
         u, v, u², uv, v² (ADU), where u and v are 0 at the middle of the reference frame and change by
         1 over half the longer side of that frame; weight.
+    nhot : int
+        Pixels without a value because they are hot or dead on the sensor.
     nrejlow, nrejhigh : int
         Samples rejected below and above, all channels together.
     footprint : float
@@ -83,6 +85,7 @@ class FrameRecord:
     curve_xy: tuple[float, ...]
     curve_yy: tuple[float, ...]
     weight: tuple[float, ...]
+    nhot: int
     nrejlow: int
     nrejhigh: int
     footprint: float
@@ -132,6 +135,7 @@ COLUMNS = (
     Column("CURVEXY", "curve_xy", "channels", "adu", "its twist over half a frame"),
     Column("CURVEYY", "curve_yy", "channels", "adu", "its bend over half a frame in y"),
     Column("WEIGHT", "weight", "channels", "", "weight in the mean"),
+    Column("NHOT", "nhot", "J", "", "hot or dead pixels of the sensor"),
     Column("NREJLOW", "nrejlow", "K", "", "samples rejected below"),
     Column("NREJHIGH", "nrejhigh", "K", "", "samples rejected above"),
     Column("FOOTPRINT", "footprint", "D", "", "fraction of the tile covered"),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zmtile.calibrate import Correction
 from zmtile.canvas import Canvas
 from zmtile.clip import BLOCK_BYTES, MAX_FRAMES, rejection
 from zmtile.errors import UsageError
@@ -75,6 +76,7 @@ class Planes:
 
 def stack_frames(
     frames: Sequence[Frame],
+    corrections: Sequence[Correction],
     maps: Sequence[Matrix | Bent],
     photometry: Sequence[Photometry],
     canvas: Canvas,
@@ -87,8 +89,9 @@ def stack_frames(
 
     Parameters
     ----------
-    frames, maps, photometry : sequences of the same length
-        The registered frames, their maps to the reference, and how their values match it.
+    frames, corrections, maps, photometry : sequences of the same length
+        The registered frames, what is done to their raw pixels, their maps to the reference, and how
+        their values match it.
     canvas : Canvas
     reference : Frame
         Gives the sky surfaces their scale.
@@ -112,12 +115,13 @@ def stack_frames(
     if len(frames) > MAX_FRAMES:
         raise UsageError(f"{len(frames)} frames", f"A tile counts up to {MAX_FRAMES}; stack in groups.")
     channels = frames[0].channels
-    limit = memory_limit(frames, canvas, resources)
+    masters = corrections[0].calibration.nbytes
+    limit = memory_limit(frames, canvas, resources, masters)
     planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols)
     sources = [
         source_of(*item, canvas, reference, options) for item in zip(frames, maps, photometry, strict=True)
     ]
-    free = limit - plane_bytes(canvas, channels)
+    free = limit - masters - plane_bytes(canvas, channels)
     depth = channels + 1 if options.feather else channels  # a weight beside the samples
     blocks = list(_blocks(canvas, len(frames), depth, free // 4 // resources.workers))
     shelf = Shelf(open_file_limit(len(frames)), free // 3)
@@ -131,7 +135,7 @@ def stack_frames(
         if active:
             samples = np.empty((channels, len(active), block.rows, block.cols), np.float32)
             for place, k in enumerate(active):
-                warp(shelf.get(k, sources[k].frame), sources[k], block, samples[:, place])
+                warp(shelf.get(k, frames[k], corrections[k]), sources[k], block, samples[:, place])
             shares = None
             if options.feather:
                 shares = np.stack([feather(sources[k], block, options.feather) for k in active])

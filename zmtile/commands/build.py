@@ -12,6 +12,7 @@ import click
 from zmtile import options
 from zmtile.clioptions import (
     SectionCommand,
+    calibration,
     matching,
     registration,
     running,
@@ -77,6 +78,10 @@ Exit codes:
     show_default="none",
     help="Leave frames out that fail a rule such as 'fwhm<1.5*median'.",
 )
+@calibration("--bias", metavar="FILE", show_default="none", help="Master bias.")
+@calibration("--dark", metavar="FILE", show_default="none", help="Master dark; scaled only with a bias.")
+@calibration("--flat", metavar="FILE", show_default="none", help="Master flat.")
+@calibration("--hot-pixels", is_flag=True, help="No data where a pixel stands alone in most frames.")
 @registration("--align", type=options.ALIGNMENTS, help="Match stars, or use the frames' WCS alone.")
 @registration("--transform", type=options.TRANSFORMS, help="Model fitted on the matched stars.")
 @registration("--framing", type=options.FRAMINGS, help="What the tile shows.")
@@ -155,14 +160,15 @@ def build(
 
     with reporting(verbose, quiet, as_json) as progress:
         inputs = expand(frames)
+        kept = [*inputs, *(Path(path) for path in (chosen.bias, chosen.dark, chosen.flat) if path)]
         if output is not None:
-            _check_target(output, inputs, overwrite)
+            _check_target(output, kept, overwrite)
 
         from zmtile.pipeline import plan_tile, stack_plan
 
         plan = plan_tile(inputs, chosen, resources, progress)
         target = output or Path(plan.default_name)
-        _check_target(target, inputs, overwrite)
+        _check_target(target, kept, overwrite)
         tile = None
         if not dry_run:
             tile = stack_plan(plan, resources, progress)
@@ -188,7 +194,7 @@ def _check_target(target: Path, inputs: Sequence[Path], overwrite: bool) -> None
     with contextlib.suppress(OSError):  # what is wrong with the target, check_target says
         if target.exists() and any(target.samefile(path) for path in inputs):
             raise TargetError(
-                f"{target}: the output is one of the frames",
-                "Choose another -o, or take it out of the frames.",
+                f"{target}: the output is one of the inputs",
+                "Choose another -o, or take it out of the inputs.",
             )
     check_target(target, overwrite)
