@@ -261,10 +261,11 @@ def test_every_option_reaches_the_library(handed, group):
         ("--combine mean --feather 25", {"feather": 25.0}),
         ("--reject esd --esd-outliers 0.2 --esd-alpha 0.01", {"esd_outliers": 0.2, "esd_alpha": 0.01}),
         ("--reject minmax --minmax 2 3", {"minmax": (2, 3)}),
+        ("--cfa direct", {"cfa": "direct"}),
     ]
     for words, values in apart:
         first = {words.split()[0].lstrip("-"): words.split()[1]}
-        assert handed(group[0], *words.split())[1] == Options(**first, **values)
+        assert handed(group[0], *words.split())[1] == Options(**(first | values))
     changed = {f.name for f in fields(Options) if getattr(chosen, f.name) != getattr(Options(), f.name)}
     assert changed.union(*(values for _, values in apart)) == {f.name for f in fields(Options)}
 

@@ -107,7 +107,7 @@ def test_every_option_is_told():
         {"reject": "esd", "esd_outliers": 0.25, "esd_alpha": 0.01},
         {"reject": "minmax", "minmax": (2, 3)},
     ]
-    elsewhere = {"fill", "planes"}  # Tile.write's
+    elsewhere = {"fill", "planes", "cfa"}  # Tile.write's, and the next test's
     assert {f.name for f in fields(Options)} == set(told).union(elsewhere, *apart)
     plain = build([frame()])
     for these in apart:
@@ -120,6 +120,13 @@ def test_every_option_is_told():
             for v in (value if isinstance(value, tuple) else (value,))
         ]
         assert sorted(map(str, differing.values())) == sorted(map(str, values))
+
+
+def test_without_demosaicing_there_is_no_kernel_to_tell_of():
+    header = build([frame()], Options(cfa="direct"))
+    assert (header["ZMT_CFA"], header["ZMT_KERN"], header["ZMT_CLMP"]) == ("direct", "nearest", False)
+    header = build([frame()])
+    assert (header["ZMT_CFA"], header["ZMT_KERN"], header["ZMT_CLMP"]) == ("demosaic", "cubic", True)
 
 
 def test_keys_that_zemosaic_reads():

@@ -20,6 +20,7 @@ CHOICES = {
     "reject": options.REJECTIONS,
     "combine": options.COMBINES,
     "kernel": options.KERNELS,
+    "cfa": options.CFA_WAYS,
 }
 
 
@@ -64,6 +65,8 @@ def test_any_other_value_is_refused_with_the_choices(name):
         {"sky_degree": 0},
         {"sky_degree": 3},
         {"sky_degree": 2, "normalize": "offset"},
+        {"cfa": "direct", "kernel": "lanczos3"},
+        {"cfa": "direct", "clamp": False},
         {"min_coverage": 0},
         {"min_frames": 0},
         {"planes": ("mask", "colour")},

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zmtile import build_tile
+from zmtile import Options, build_tile
 from zmtile.pipeline import plan_tile
 
 FOLDER = Path(os.environ.get("ZMTILE_REAL_FRAMES", Path(__file__).parents[2] / "shared" / "data"))
@@ -29,6 +29,15 @@ def test_three_nights_turned_by_69_degrees_are_one_group():
     assert max(r.rms for r in plan.records) <= 0.35
     turned = [np.degrees(np.arctan2(r.matrix[1, 0], r.matrix[0, 0])) for r in plan.records]
     assert sum(abs(angle) > 60 for angle in turned) == 3
+
+
+def test_two_telescopes_of_one_model_are_told_apart_by_their_hot_pixels():
+    plan = plan_tile([group("m94")], Options(hot_pixels=True))
+    bad = [correction.bad.tolist() for correction in plan.corrections]
+    assert bad == [bad[0]] * 12 + [bad[12]] * 3  # in the order of the nights
+    assert bad[0]
+    assert bad[12]
+    assert not set(bad[0]) & set(bad[12])
 
 
 def test_two_years_turned_by_121_degrees_share_one_wcs():

@@ -85,7 +85,7 @@ def _sensors(frames: Sequence[Frame], lone: Sequence[Pixels]) -> list[list[int]]
     seen: list[Pixels] = []  # the lone pixels of each sensor's frames
     for k, (frame, pixels) in enumerate(zip(frames, lone, strict=True)):
         size = frame.rows * frame.cols
-        for s, members in enumerate(sensors):
+        for s, members in enumerate(sensors) if pixels.size else ():
             first = frames[members[0]]
             if (first.rows, first.cols, first.cfa) != (frame.rows, frame.cols, frame.cfa):
                 continue

@@ -57,8 +57,8 @@ def read_frames(
     return frames, unreadable
 
 
-def check_mixture(frames: Sequence[Frame]) -> None:
-    """Refuse grey and colour in one tile; point out what is odd, but no obstacle."""
+def check_mixture(frames: Sequence[Frame], options: Options) -> None:
+    """Refuse frames that cannot become one tile; point out what is odd, but no obstacle."""
     first = frames[0]
     for frame in frames:
         if frame.channels != first.channels:
@@ -68,6 +68,11 @@ def check_mixture(frames: Sequence[Frame]) -> None:
                 "Build a tile of each kind; a mosaic frame needs its BAYERPAT key to be known as colour.",
             )
     for frame in frames:
+        if options.cfa == "direct" and not frame.cfa:
+            raise UsageError(
+                f"{frame.path} is no mosaic ({frame.layout}), so --cfa direct cannot take its colours apart",
+                "Leave --cfa direct out; a mosaic frame needs its BAYERPAT key to be known as one.",
+            )
         if (kinds := image_kinds(frame)) and "light" not in kinds:
             log.warning("%s is taken for a light; its IMAGETYP says %s", frame.name, " and ".join(kinds))
     for what, value in (

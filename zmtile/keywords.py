@@ -129,6 +129,7 @@ _CHOICES = (
     Keyword("ZMT_XFRM", "transform"),
     Keyword("ZMT_MODL", "richest model of any frame"),
     Keyword("ZMT_FRAM", "extent of the tile"),
+    Keyword("ZMT_CFA", "how a mosaic became colour"),
     Keyword("ZMT_KERN", "interpolation"),
     Keyword("ZMT_CLMP", "interpolation clamped"),
     Keyword("ZMT_NORM", "matched to the reference"),

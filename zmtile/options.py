@@ -12,6 +12,7 @@ from zmtile.rules import MATCHED, parse_rule
 
 __all__ = [
     "ALIGNMENTS",
+    "CFA_WAYS",
     "COMBINES",
     "EXTRA_PLANES",
     "FRAMINGS",
@@ -36,6 +37,7 @@ SCALED = ("scale", "both", "surface")
 SKY_DEGREES = (1, 2)
 WEIGHTS = ("none", "noise", "fwhm", "stars")
 REJECTIONS = ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "minmax", "none")
+CFA_WAYS = ("demosaic", "direct")
 COMBINES = ("mean", "median")
 KERNELS = ("bilinear", "cubic", "lanczos3", "lanczos4")
 EXTRA_PLANES = ("mask", "weight")
@@ -104,6 +106,8 @@ class Options:
         Written in place of NaN in the image plane of the file; NaN when not given.
     planes : tuple of {'mask', 'weight'}
         Planes on demand, beside those that every tile has.
+    cfa : {'demosaic', 'direct'}
+        How mosaic frames become colour: interpolated, or every sample in its own colour alone.
     kernel : {'bilinear', 'cubic', 'lanczos3', 'lanczos4'}
         Interpolation of the warp.
     clamp : bool
@@ -144,6 +148,7 @@ class Options:
     min_coverage: int = 1
     fill: float | None = None
     planes: tuple[str, ...] = ("mask",)
+    cfa: str = "demosaic"
     kernel: str = "cubic"
     clamp: bool = True
     min_frames: int | None = None
@@ -159,6 +164,7 @@ class Options:
             "weight": WEIGHTS,
             "reject": REJECTIONS,
             "combine": COMBINES,
+            "cfa": CFA_WAYS,
             "kernel": KERNELS,
         }.items():
             if getattr(self, name) not in choices:
@@ -171,6 +177,11 @@ class Options:
         self._check_rejection()
         self._check_matching()
         self._check_feather()
+        if self.cfa == "direct" and (self.kernel, self.clamp) != (type(self).kernel, type(self).clamp):
+            raise UsageError(
+                "--cfa direct interpolates nothing, so that --kernel and --no-clamp do nothing with it",
+                "Leave them out, or add --cfa demosaic.",
+            )
         if self.fill is not None and not abs(self.fill) < 3.4e38:  # float32
             raise UsageError(f"fill is {self.fill}", "Give a number, for instance 0; without it NaN stays.")
         if self.min_coverage < 1:

@@ -19,7 +19,7 @@ from zmtile.frame import Frame
 from zmtile.header import default_name, tile_header, tile_id
 from zmtile.hotpixels import check_hot_pixels, find_hot_pixels
 from zmtile.intake import check_mixture, drop_copies, measure_frames, read_frames
-from zmtile.kernels.warp import lost_margin
+from zmtile.kernels.warp import COPY, lost_margin
 from zmtile.mapping import Bent, map_of
 from zmtile.masters import read_masters
 from zmtile.match import Photometry, match
@@ -143,7 +143,7 @@ def plan_tile(
     """Do all of `build_tile` that comes before the second pass over the pixels."""
     options, resources, progress = options or Options(), resources or Resources(), progress or NullProgress()
     frames, unreadable = read_frames(paths, options, progress)
-    check_mixture(frames)
+    check_mixture(frames, options)
     if options.hot_pixels:
         check_hot_pixels(frames)
     calibration = read_masters(options, frames)
@@ -173,7 +173,8 @@ def plan_tile(
     chosen = [frames[k] for k in used]
     transforms = [t for t in registration.transforms if t is not None]
     maps = [map_of(t) for t in transforms]
-    margin = lost_margin(options.kernel, any(frame.cfa for frame in chosen))
+    kernel = COPY if options.cfa == "direct" else options.kernel
+    margin = lost_margin(kernel, kernel != COPY and any(frame.cfa for frame in chosen))
     canvas = frame_up(chosen, maps, home, options.framing, margin)
     memory_limit(chosen, canvas, resources, calibration.nbytes)  # better said now than after the long work
     records = records_of(frames, corrections, stats, registration, photometry, unreadable, failures)

@@ -1,6 +1,7 @@
 """Warp: what one frame contributes to a block of the tile, straight from its raw pixels.
 
-Only the patch under the block is read; it is demosaiced, interpolated and matched in one go.
+Only the patch under the block is read; it is demosaiced, interpolated and matched in one go. Without
+demosaicing, each sample is the pixel of the frame that is nearest, in its own colour alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from zmtile.canvas import Canvas
 from zmtile.frame import Frame
 from zmtile.kernels.bend import NODE_STEP, lay_nodes
-from zmtile.kernels.demosaic import demosaic, pattern_codes
+from zmtile.kernels.demosaic import demosaic, pattern_codes, separate
 from zmtile.kernels.warp import COPY, PAD, STEPS, kernel_table, warp_block
 from zmtile.mapping import Bent
 from zmtile.match import Photometry
@@ -63,6 +64,8 @@ class Source:
         Tile pixel at the middle of the reference, and half of its longer side: the surface's units.
     codes : (2, 2) uint8
         Colours of a mosaic.
+    direct : bool
+        Take the nearest pixel, in its own colour alone.
     """
 
     frame: Frame
@@ -76,6 +79,7 @@ class Source:
     middle: tuple[float, float]
     half: float
     codes: NDArray[np.uint8]
+    direct: bool
 
     @property
     def reach(self) -> int:
@@ -144,6 +148,7 @@ def source_of(
     ends = corners(canvas.rows, canvas.cols)
     whole = bent is None and bool(np.abs(apply(inverse, ends) - apply(moved, ends)).max() < 0.5 / STEPS)
     inverse = moved if whole else inverse
+    direct = options.cfa == "direct"
     surface = np.zeros((frame.channels, 6))
     surface[:, : photometry.surface.shape[1]] = photometry.surface
     return Source(
@@ -151,13 +156,14 @@ def source_of(
         inverse,
         bent,
         (canvas.x0, canvas.y0),
-        COPY if whole else options.kernel,
+        COPY if whole or direct else options.kernel,
         options.clamp,
         (photometry.scale / (1.0 if bent else scale_of(matrix) ** 2)).astype(np.float32),
         surface,
         ((reference.cols - 1) / 2 - canvas.x0, (reference.rows - 1) / 2 - canvas.y0),
         max(reference.rows, reference.cols) / 2,
         pattern_codes(frame.cfa) if frame.cfa else np.zeros((2, 2), np.uint8),
+        direct,
     )
 
 
@@ -175,14 +181,19 @@ def warp(pixels: Pixels, source: Source, block: Block, out: NDArray[np.float32])
         patch = np.empty((rows, cols, PAD), np.float32)
         planes = np.moveaxis(patch, -1, 0)
         if source.frame.cfa:
-            demosaic(stored[0], source.codes, row, col, planes)
+            lay = separate if source.direct else demosaic
+            lay(stored[0], source.codes, row, col, planes)
         else:
             planes[:3] = stored
+    inverse = source.inverse
+    if source.direct:  # copying rounds down: half a pixel further on, that is to the nearest
+        inverse = inverse + np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
+        nodes = None if nodes is None else nodes + np.array([0.5, 0.5, 0.0]).reshape(3, 1, 1)
     warp_block(
         patch,
         row,
         col,
-        source.inverse,
+        inverse,
         block.top,
         block.left,
         source.kernel,

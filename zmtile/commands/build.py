@@ -94,6 +94,7 @@ Exit codes:
     metavar="PX",
     help="Let the weight of a frame fall to its edge over this width; 0: no.",
 )
+@stacking("--cfa", type=options.CFA_WAYS, help="How a mosaic becomes colour.")
 @stacking("--kernel", type=options.KERNELS, help="Interpolation.")
 @stacking("--clamp/--no-clamp", help="Keep interpolation from making dark rings.")
 @stacking("--reject", type=options.REJECTIONS, help="How outliers are found.")

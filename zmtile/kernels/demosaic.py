@@ -1,4 +1,4 @@
-"""Bilinear demosaic that never looks past the data: a missing neighbour makes the colour missing."""
+"""From a mosaic to three planes of colour; what is missing makes missing, never a number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from zmtile.kernels import kernel
 
-__all__ = ["demosaic", "pattern_codes"]
+__all__ = ["demosaic", "pattern_codes", "separate"]
 
 
 def pattern_codes(cfa: str) -> NDArray[np.uint8]:
@@ -68,3 +68,26 @@ def demosaic(mosaic: Any, codes: Any, row: int, col: int, out: Any) -> None:
                     else:
                         out[1, y, x] = nan
                         out[other, y, x] = nan
+
+
+@kernel
+def separate(mosaic: Any, codes: Any, row: int, col: int, out: Any) -> None:
+    """Lay the pixels of a mosaic patch into the planes of their colours; nothing in between.
+
+    Parameters
+    ----------
+    mosaic : (rows, cols) float32
+        Patch in ADU.
+    codes : (2, 2) uint8
+        Channel of the pixels of the frame's 2×2 block.
+    row, col : int
+        Frame pixel of ``mosaic[0, 0]`` (only its parity matters).
+    out : (3, rows, cols) float32
+        Written: a pixel in the plane of its colour, NaN in the others.
+    """
+    rows, cols = mosaic.shape
+    for y in range(rows):
+        for x in range(cols):
+            for c in range(3):
+                out[c, y, x] = np.float32(np.nan)
+            out[codes[(y + row) & 1, (x + col) & 1], y, x] = mosaic[y, x]
