@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import make_group
 import numpy as np
 import pytest
 from astropy.io import fits
+from starlists import corner_error
 
-from zmtile import UsageError
+from zmtile import Options, UsageError
 from zmtile.frame import Frame
+from zmtile.pipeline import plan_tile
 from zmtile.reference import find_reference
 from zmtile.register import _odd_scales
-from zmtile.transform import IDENTITY, Transform
+from zmtile.transform import IDENTITY, Transform, compose
 
 
 def frames(*names):
@@ -43,3 +46,65 @@ def test_few_stars_do_not_prove_a_scale_of_their_own():
     # Another telescope whose scale many stars have proven vouches for its frame with few.
     assert _odd_scales([*group, scaled(0.61, 40)]) == []
     assert np.isclose(scaled(0.6, 5).matrix[0, 0], 0.6)
+
+
+def plan(spec, folder, change=None):
+    """Register a simulated group; return the plan's records by frame number, and the true matrices."""
+    paths = make_group.write_group(spec, folder)
+    if change:
+        for k, path in enumerate(paths):
+            change(k, path)
+    result = plan_tile(paths, Options(reference=paths[0].name))
+    records = {record.name: record for record in result.records}
+    return [records[path.name] for path in paths], make_group.truth_of(spec).matrices
+
+
+def flip_odd(k, path):
+    """Mirror every second frame; left and right exchanged, GRBG reads RGGB."""
+    if k % 2:
+        with fits.open(path, mode="update") as file:
+            file[0].data = np.ascontiguousarray(file[0].data[:, ::-1])
+            file[0].header["BAYERPAT"] = "RGGB"
+
+
+def test_mirrored_frames_are_registered_and_told_once(tmp_path, caplog):
+    spec = make_group.GroupSpec(frames=4, rows=360, cols=480, stars=120, seed=3, rotation=8.0, dither=20.0)
+    with caplog.at_level("WARNING", "zmtile"):
+        records, matrices = plan(spec, tmp_path, flip_odd)
+    back = np.array([[-1.0, 0.0, spec.cols - 1.0], [0.0, 1.0, 0.0]])
+    for k, record in enumerate(records):
+        true = compose(matrices[k], back) if k % 2 else matrices[k]
+        assert record.used
+        assert corner_error(record.matrix, true, spec.rows, spec.cols) < 0.3
+        assert np.linalg.det(record.matrix[:, :2]) * (-1) ** k > 0
+    assert [m.message for m in caplog.records].count(
+        "light_0002.fits and 1 more: mirror images of the reference; they are turned over"
+    ) == 1
+
+
+def test_hot_pixels_do_not_hold_a_group_in_place(tmp_path):
+    spec = make_group.GroupSpec(
+        frames=4,
+        rows=360,
+        cols=480,
+        stars=50,
+        seed=5,
+        hot_pixels=8e-3,
+        dither=12.0,
+        cosmic_rays=5,
+        trails=0.0,
+    )
+    records, matrices = plan(spec, tmp_path)
+    for record, true in zip(records, matrices, strict=True):
+        assert record.used
+        assert corner_error(record.matrix, true, spec.rows, spec.cols) < 0.5
+
+
+def test_a_sky_at_rest_is_registered_where_it_is(tmp_path):
+    spec = make_group.GroupSpec(
+        frames=3, rows=360, cols=480, stars=50, seed=5, hot_pixels=8e-3, dither=0.0, rotation=0.0
+    )
+    records, _ = plan(spec, tmp_path)
+    for record in records:
+        assert record.used
+        assert corner_error(record.matrix, IDENTITY, spec.rows, spec.cols) < 0.3

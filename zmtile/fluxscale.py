@@ -12,7 +12,7 @@ from zmtile.frame import Frame
 from zmtile.mapping import Map, compose, invert
 from zmtile.measure import FrameStats
 from zmtile.pairs import Pair, solve_blocks
-from zmtile.starmatch import Field, final_radius, pair_up
+from zmtile.starfield import Field, final_radius, pair_up
 
 __all__ = ["flux_scales"]
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zmtile.starmatch import MIN_STARS, Field, final_radius, match_fields, pair_up, refine, verify
-from zmtile.transform import Matrix, Transform, apply, compose, design_rows, invert, matrix_of
+from zmtile.proof import verify
+from zmtile.starfield import MIN_STARS, Field, final_radius, pair_up
+from zmtile.starmatch import FLIP, match_fields, refine
+from zmtile.transform import IDENTITY, Matrix, Transform, apply, compose, design_rows, invert, matrix_of
 
 __all__ = ["MANY_STARS", "hop", "solve_together"]
 
@@ -89,18 +91,20 @@ def solve_together(
             weights.append(np.tile(error**-2.0, 2))
     if not pairs:
         return {}
+    # A similarity knows no reflection: what is a mirror image of the reference is turned over first.
+    turn = {k: FLIP if np.linalg.det(solved[k][:, :2]) < 0 else IDENTITY for k in names}
     for (k, s, here, there), weight in zip(pairs, weights, strict=True):
         rows = np.zeros((2 * len(here), len(right)))
-        rows[:, names[k] * width : (names[k] + 1) * width] = design_rows(model, here)
+        rows[:, names[k] * width : (names[k] + 1) * width] = design_rows(model, apply(turn[k], here))
         value = np.zeros(2 * len(here))
         if s in names:
-            rows[:, names[s] * width : (names[s] + 1) * width] -= design_rows(model, there)
+            rows[:, names[s] * width : (names[s] + 1) * width] -= design_rows(model, apply(turn[s], there))
         else:
             value = apply(solved[s], there).T.ravel()
         normal += rows.T @ (rows * weight[:, None])
         right += rows.T @ (value * weight)
     solution = np.linalg.lstsq(normal, right, rcond=None)[0].reshape(len(names), width)
-    placed = dict(solved) | {k: matrix_of(model, solution[i]) for k, i in names.items()}
+    placed = dict(solved) | {k: compose(matrix_of(model, solution[i]), turn[k]) for k, i in names.items()}
     result = {}
     for k in names:
         proven = any(

@@ -49,6 +49,8 @@ class Stars:
         Standard error of each coordinate, px.
     channel_flux : (channels, m) float32
         Aperture flux of the first m stars in every colour, ADU; NaN where not measurable.
+    size : (n,) float64
+        Radius that holds half of the light, px.
     """
 
     x: NDArray[np.float64]
@@ -56,6 +58,7 @@ class Stars:
     flux: NDArray[np.float64]
     error: NDArray[np.float64]
     channel_flux: NDArray[np.float32]
+    size: NDArray[np.float64]
 
     def __len__(self) -> int:
         return self.x.size
@@ -156,7 +159,7 @@ def _measure(frame: Frame, pixels: Pixels, lone: bool) -> FrameStats:
     sky = _sky(planes, codes, frame)
     light, hot = _luminance(planes, codes, sky, noise)
     offset = 0.5 if frame.cfa else 0.0
-    x, y, flux, fwhm, roundness = _detect(light)
+    (x, y, flux, size), fwhm, roundness = _detect(light)
     box = BOX_VARIANCE if frame.cfa else 0.0
     sigma = fwhm / FWHM_OF_SIGMA
     # Cramér-Rao bound of a Gaussian star on a background: sqrt(8 pi) sigma² noise / flux.
@@ -169,7 +172,7 @@ def _measure(frame: Frame, pixels: Pixels, lone: bool) -> FrameStats:
     if bright:
         aperture_fluxes(planes, codes, x[:bright] + offset, y[:bright] + offset, 2.0 * fwhm, channel_flux)
     return FrameStats(
-        stars=Stars(x + offset, y + offset, flux, error, channel_flux),
+        stars=Stars(x + offset, y + offset, flux, error, channel_flux, size),
         fwhm=fwhm,
         roundness=roundness,
         noise=noise,
@@ -242,14 +245,14 @@ def _luminance(
 
 def _detect(
     light: NDArray[np.float32],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float, float]:
-    """Find stars; return x, y, flux (brightest first), FWHM and roundness, as seen in `light`.
+) -> tuple[tuple[NDArray[np.float64], ...], float, float]:
+    """Find stars; return their x, y, flux (brightest first) and size, FWHM and roundness, as seen in `light`.
 
     Detection and windowed centroids are those of SExtractor ([Bertin1996]_) in the sep library.
     """
     import sep
 
-    nothing = np.empty(0), np.empty(0), np.empty(0), math.nan, math.nan
+    nothing = (np.empty(0),) * 4, math.nan, math.nan
     bad = ~np.isfinite(light)
     if min(light.shape) < 16 or bad.mean() > 0.95:
         return nothing
@@ -272,9 +275,9 @@ def _detect(
         return nothing
     found = found[np.lexsort((found["x"], found["y"], -found["flux"]))][:MAX_STARS]
     a, b = found["a"], found["b"]
-    sample = found[:100]
-    radius, _ = sep.flux_radius(light, sample["x"], sample["y"], 5.0 * np.maximum(sample["a"], 1.0), 0.5)
-    usable = radius[(radius > 0.5) & np.isfinite(radius)]
+    radius, _ = sep.flux_radius(light, found["x"], found["y"], 5.0 * np.maximum(a, 1.0), 0.5)
+    radius = np.nan_to_num(radius)
+    usable = radius[:100][radius[:100] > 0.5]
     # Half of a Gaussian's light lies within half its FWHM.
     fwhm = 2.0 * float(np.median(usable)) if usable.size else FWHM_OF_SIGMA * float(np.median(np.sqrt(a * b)))
     # 5×5 subpixels instead of 11×11 move no centroid by more than 4e-5 px, in a third of the time.
@@ -282,4 +285,4 @@ def _detect(
     # A window that wandered off found another star; the isophotal place is the better one then.
     astray = (flag != 0) | ~(np.hypot(x - found["x"], y - found["y"]) < max(1.5, 0.5 * fwhm))
     x, y = np.where(astray, found["x"], x), np.where(astray, found["y"], y)
-    return x, y, found["flux"].astype(np.float64), fwhm, float(np.median(b[:200] / a[:200]))
+    return (x, y, found["flux"].astype(np.float64), radius), fwhm, float(np.median(b[:200] / a[:200]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zmtile.errors import UsageError
 from zmtile.frame import Frame
 from zmtile.measure import FrameStats
-from zmtile.starmatch import MIN_STARS
+from zmtile.starfield import MIN_STARS
 from zmtile.transform import Transform, apply
 
 __all__ = ["find_reference", "largest_family", "merits_of", "most_central"]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zmtile.choice import Sample, choose_model
 from zmtile.mapping import Bent, Map, apply, compose, invert, map_of
 from zmtile.models import SIMPLER, WIDTH, Pairs, improve, plain
-from zmtile.starmatch import Field, final_radius, pair_up
+from zmtile.starfield import Field, final_radius, pair_up
 from zmtile.transform import IDENTITY, Matrix, Transform
 
 __all__ = ["refit"]

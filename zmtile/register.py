@@ -6,16 +6,21 @@ import logging
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from zmtile.errors import TooFewFrames
 from zmtile.frame import Frame
 from zmtile.hops import MANY_STARS, hop, solve_together
 from zmtile.measure import FrameStats
 from zmtile.options import Options
 from zmtile.progress import Progress
+from zmtile.proof import SCALE_RANGE
 from zmtile.reference import find_reference, largest_family, merits_of, most_central
 from zmtile.refit import refit
 from zmtile.registration import OUTSIDE, Registration, few_stars, overlaps
-from zmtile.starmatch import MIN_STARS, SCALE_RANGE, Field, match_fields
+from zmtile.sensor import largest_motion, set_aside
+from zmtile.starfield import MIN_STARS, Field
+from zmtile.starmatch import match_fields
 from zmtile.transform import IDENTITY, Matrix, Transform, compose, invert, scale_of
 from zmtile.wcs import frame_wcs, wcs_matrix
 from zmtile.wcsalign import register_by_wcs
@@ -28,6 +33,8 @@ log = logging.getLogger("zmtile")
 SCALE_TOLERANCE = 0.05
 # Matches are sought and verified under this model; `refit` goes on from there.
 MATCHED = "similarity"
+# A sky that was found to move by more than this, px, is not at rest.
+MOTION = 2.0
 
 
 def register(
@@ -63,29 +70,21 @@ def register(
         progress.step()
         return Registration(0, (Transform(IDENTITY, len(stats[0].stars), 0.0),), ("",))
     fields = [Field(s.stars, f.rows, f.cols, s.fwhm) for f, s in zip(frames, stats, strict=True)]
-    if named is None:
-        merits = merits_of(frames, stats)
-        if not merits.any():
-            raise TooFewFrames(
-                f"no frame has {MIN_STARS} stars to be registered by",
-                "Check that these are light frames in focus; if all have a WCS, try --align wcs.",
-            )
-        reference, transforms = largest_family(
-            merits, lambda first: _solve(frames, fields, first, options, progress)
-        )
-        central = most_central(frames, stats, transforms, reference)
-        if central != reference:  # the way to the new reference is known: only to be refined
-            again = _solve(frames, fields, central, options, progress, known=transforms)
-            if sum(t is not None for t in again) >= sum(t is not None for t in transforms):
-                reference, transforms = central, again
-    elif len(stats[named].stars) < MIN_STARS:
+    if named is not None and len(stats[named].stars) < MIN_STARS:
         raise TooFewFrames(
             f"{frames[named].path}: {few_stars(stats[named])}, so it cannot be the reference",
             "Choose another --reference.",
         )
-    else:
-        reference, transforms = named, _solve(frames, fields, named, options, progress)
-    transforms = refit(fields, transforms, reference, options.transform)
+    moving = set_aside(fields)
+    reference, transforms = _place(frames, stats, moving, named, options, progress)
+    if not _sky_moves(frames, transforms) and any(
+        t is None and m is not f for t, m, f in zip(transforms, moving, fields, strict=True)
+    ):  # what was set aside may have been the stars of a sky at rest
+        at_rest = _place(frames, stats, fields, named, options, progress)
+        if sum(t is not None for t in at_rest[1]) > sum(t is not None for t in transforms):
+            moving, (reference, transforms) = fields, at_rest
+    _tell_mirrors(frames, transforms)
+    transforms = refit(moving, transforms, reference, options.transform)
     reasons = []
     for k, (transform, stat) in enumerate(zip(transforms, stats, strict=True)):
         reason = ""
@@ -96,6 +95,53 @@ def register(
         reasons.append(reason)
     kept = tuple(None if reason else t for reason, t in zip(reasons, transforms, strict=True))
     return Registration(reference, kept, tuple(reasons))
+
+
+def _place(
+    frames: Sequence[Frame],
+    stats: Sequence[FrameStats],
+    fields: Sequence[Field],
+    named: int | None,
+    options: Options,
+    progress: Progress,
+) -> tuple[int, list[Transform | None]]:
+    """Return the reference, the one named or the best, and the transforms of all frames to it."""
+    if named is not None:
+        return named, _solve(frames, fields, named, options, progress)
+    merits = merits_of(frames, stats)
+    if not merits.any():
+        raise TooFewFrames(
+            f"no frame has {MIN_STARS} stars to be registered by",
+            "Check that these are light frames in focus; if all have a WCS, try --align wcs.",
+        )
+    reference, transforms = largest_family(
+        merits, lambda first: _solve(frames, fields, first, options, progress)
+    )
+    central = most_central(frames, stats, transforms, reference)
+    if central != reference:  # the way to the new reference is known: only to be refined
+        again = _solve(frames, fields, central, options, progress, known=transforms)
+        if sum(t is not None for t in again) >= sum(t is not None for t in transforms):
+            return central, again
+    return reference, transforms
+
+
+def _sky_moves(frames: Sequence[Frame], transforms: Sequence[Transform | None]) -> bool:
+    """Tell whether any frame has seen the sky at another place of the sensor."""
+    return any(
+        t is not None and largest_motion(t.matrix, f.rows, f.cols) > MOTION
+        for f, t in zip(frames, transforms, strict=True)
+    )
+
+
+def _tell_mirrors(frames: Sequence[Frame], transforms: Sequence[Transform | None]) -> None:
+    turned = [
+        f.name
+        for f, t in zip(frames, transforms, strict=True)
+        if t is not None and np.linalg.det(t.matrix[:, :2]) < 0
+    ]
+    if turned:
+        more = f" and {len(turned) - 1} more" if len(turned) > 1 else ""
+        log.warning("%s%s: mirror images of the reference; they are turned over", turned[0], more)
 
 
 def _solve(
@@ -170,7 +216,8 @@ def _wcs_guesses(frames: Sequence[Frame], reference: int, options: Options) -> d
             source = frame_wcs(frame)
             if source is not None and k != reference:
                 try:
-                    guess = wcs_matrix(source, target, (frame.rows, frame.cols), "similarity")[0]
+                    # Affine: a similarity knows no mirror image.
+                    guess = wcs_matrix(source, target, (frame.rows, frame.cols), "affine")[0]
                     if 1 / SCALE_RANGE < scale_of(guess) < SCALE_RANGE:
                         guesses[k] = guess
                     else:

@@ -8,7 +8,7 @@ import numpy as np
 
 from zmtile.frame import Frame
 from zmtile.measure import FrameStats
-from zmtile.starmatch import MIN_STARS
+from zmtile.starfield import MIN_STARS
 from zmtile.transform import Matrix, Transform, apply, corners
 
 __all__ = ["OUTSIDE", "Registration", "few_stars", "overlaps"]

@@ -24,7 +24,7 @@ from zmtile.reference import find_reference
 from zmtile.register import register
 from zmtile.registration import Registration
 from zmtile.rules import Rule, parse_rule
-from zmtile.starmatch import MIN_STARS
+from zmtile.starfield import MIN_STARS
 
 __all__ = ["Failure", "register_chosen", "select_matched", "select_measured", "select_registered", "without"]
 
