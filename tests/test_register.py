@@ -6,12 +6,13 @@ import make_group
 import numpy as np
 import pytest
 from astropy.io import fits
-from starlists import corner_error
+from starlists import corner_error, field, turn
 
 from zmtile import Options, UsageError
 from zmtile.frame import Frame
+from zmtile.measure import FrameStats
 from zmtile.pipeline import plan_tile
-from zmtile.reference import find_reference
+from zmtile.reference import find_reference, most_central
 from zmtile.register import _odd_scales
 from zmtile.transform import IDENTITY, Transform, compose
 
@@ -80,6 +81,17 @@ def test_mirrored_frames_are_registered_and_told_once(tmp_path, caplog):
     assert [m.message for m in caplog.records].count(
         "light_0002.fits and 1 more: mirror images of the reference; they are turned over"
     ) == 1
+
+
+def test_the_tile_is_no_mirror_image_of_most_of_its_frames():
+    def placed(*parities):
+        return [Transform(turn(5 * k, mirrored=p), 50, 0.1) for k, p in enumerate(parities)]
+
+    group = frames("a.fits", "b.fits", "c.fits")
+    stars = field(np.zeros((20, 2)), np.ones(20)).stars
+    stats = [FrameStats(stars, 3.0 + 0.01 * k, 1.0, None, None, 0, 1.0, "") for k in range(3)]
+    assert most_central(group, stats, placed(False, True, True), 0) == 1
+    assert most_central(group, stats, placed(False, True, False), 0) == 0
 
 
 def test_hot_pixels_do_not_hold_a_group_in_place(tmp_path):

@@ -100,5 +100,8 @@ def most_central(
     away = np.hypot(*(middle - np.nanmedian(middle, axis=0)).T)
     size = math.hypot(frames[first].rows, frames[first].cols)
     rated = np.where(np.isfinite(away), merit / (1.0 + 4.0 * away / size), 0.0)
+    # The tile is not to be the mirror image of most of its frames.
+    parity = np.array([0.0 if t is None else np.sign(np.linalg.det(t.matrix[:, :2])) for t in transforms])
+    rated[parity * parity.sum() < 0] = 0.0
     # A new reference costs a second round; a tie is not worth it.
     return int(np.argmax(rated)) if rated.max() > 1.02 * rated[first] else first
