@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from zmtile import Options, build_tile
 from zmtile.pipeline import plan_tile
@@ -53,3 +54,20 @@ def test_trailed_mono_stars_register():
     tile = build_tile([group("j1749")])
     assert [r.used for r in tile.frames] == [True] * 3
     assert tile.image.ndim == 2
+
+
+def test_a_mirrored_frame_and_one_of_half_the_size_find_their_place(tmp_path):
+    light, other = sorted(group("m94").glob("*.fit"))[:2]
+    with fits.open(light) as file:
+        header, data = file[0].header, file[0].data
+    assert header["BAYERPAT"] == "GRBG"
+    header["BAYERPAT"] = "RGGB"
+    fits.writeto(tmp_path / "mirrored.fits", np.ascontiguousarray(data[:, ::-1]), header)
+    del header["BAYERPAT"]
+    green = 0.5 * (data[::2, ::2].astype(np.float32) + data[1::2, 1::2])
+    fits.writeto(tmp_path / "half.fits", np.stack([data[::2, 1::2], green, data[1::2, ::2]]), header)
+    plan = plan_tile([other, *tmp_path.iterdir()], Options(reference=str(other)))
+    found = {Path(r.name).stem: r for r in plan.records}
+    assert all(r.used for r in plan.records)
+    assert np.linalg.det(found["mirrored"].matrix[:, :2]) == pytest.approx(-1.0, abs=0.01)
+    assert np.linalg.det(found["half"].matrix[:, :2]) == pytest.approx(4.0, abs=0.04)

@@ -190,7 +190,8 @@ def main(pairs: int, strangers: int, groups: int, peer: int, jobs: int) -> None:
             results.append(result)
             if result.remark:
                 print(result.remark, flush=True)
-        report(results)
+        if results:
+            report(results)
         if peer:
             print("astroalign alone:")
             report(pool.map(try_peer, range(peer), chunksize=20))
@@ -200,7 +201,8 @@ def main(pairs: int, strangers: int, groups: int, peer: int, jobs: int) -> None:
             tally["one sensor" if seed % 2 else "unrelated", "matched" if found else "refused"] += 1
             if found:
                 print(f"  strangers matched: seed {seed}", flush=True)
-    print(f"strangers: {dict(tally)}, {1000 * spent / max(strangers, 1):.0f} ms a pair")
+    if strangers:
+        print(f"strangers: {dict(tally)}, {1000 * spent / strangers:.0f} ms a pair")
     for seed in range(groups):
         group_check(seed)
     print(f"{time.perf_counter() - start:.0f} s in all")
