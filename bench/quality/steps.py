@@ -3,11 +3,12 @@
     python bench/quality/steps.py --frames 60
 
 The group has sky gradients in random directions, red the strongest, and 8° of rotation. The residual of a
-tile is what remains of it without the true stars, the true nebula and the plane that fits the rest where all
-frames are; its mean is taken, free of stars, on every level of coverage, neighbouring levels together until
-the mean is known to 0.04 sigma. The step is the range of these means in sigma of a pixel at full coverage.
-``floor`` stacks frames whose true skies were taken off and whose transparency was undone, ``filler`` the
-frames of ``both`` with their median where they have no data. docs/accuracy.md holds the last table.
+tile is what remains of it without the true stars, the true nebula and the plane that fits the rest where
+all frames are (with ``--bend`` a surface of degree 2: the reference keeps its own sky). Its mean is
+taken, free of stars, on every level of coverage, neighbouring levels together until the mean is known to
+0.04 sigma. The step is the range of these means in sigma of a pixel at full coverage. ``floor`` stacks
+frames whose true skies were taken off and whose transparency was undone, ``filler`` the frames of
+``both`` with their median where they have no data. docs/accuracy.md holds the last table.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import make_group
 
 import zmtile.stack
 from zmtile import Options, build_tile
+from zmtile.skysurface import surface_terms
 from zmtile.tile import Tile
 
 # The choices of each row, and whether they bring stars and nebula to the reference's brightness.
@@ -62,13 +64,16 @@ def levels(coverage: NDArray[np.int64], residual: Image, sigma: float) -> list[t
     return found
 
 
-def step(residual: Image, coverage: NDArray[np.int64], free: NDArray[np.bool_]) -> tuple[float, float]:
+def step(
+    residual: Image, coverage: NDArray[np.int64], free: NDArray[np.bool_], degree: int
+) -> tuple[float, float]:
     """Return the step in sigma, and sigma at full coverage, of a residual (rows, cols)."""
     full = free & (coverage == coverage.max())
-    y, x = np.mgrid[: residual.shape[0], : residual.shape[1]]
-    terms = np.stack([np.ones_like(x), x / residual.shape[1], y / residual.shape[0]], axis=-1)
-    plane = np.linalg.lstsq(terms[full], residual[full].astype(np.float64), rcond=None)[0]
-    flat = (residual - terms @ plane).astype(np.float32)
+    rows, cols = residual.shape
+    y, x = np.mgrid[:rows, :cols]
+    terms = surface_terms(np.column_stack([x.ravel(), y.ravel()]).astype(np.float64), rows, cols, degree)
+    sky = np.linalg.lstsq(terms[full.ravel()], residual[full].astype(np.float64), rcond=None)[0]
+    flat = (residual - (terms @ sky).reshape(rows, cols)).astype(np.float32)
     sigma = float(flat[full].std())
     means = [mean for _, _, mean in levels(coverage[free], flat[free], sigma)]
     return (max(means) - min(means)) / sigma, sigma
@@ -81,6 +86,7 @@ def steps(
     spec: make_group.GroupSpec,
     truth: make_group.Truth,
     transparency: float,
+    degree: int,
 ) -> dict[str, tuple[float, float]]:
     """Return step and sigma of luminance and of the colours of a tile (3, rows, cols) on frame 0's grid."""
     _, rows, cols = image.shape
@@ -93,7 +99,7 @@ def steps(
         free &= wide < STARLIGHT
         left[c] = image[c] - np.float32(transparency) * scene
     planes = {"luminance": left.mean(axis=0), "R-G": left[0] - left[1], "B-G": left[2] - left[1]}
-    return {name: step(plane, coverage, free) for name, plane in planes.items()}
+    return {name: step(plane, coverage, free, degree) for name, plane in planes.items()}
 
 
 @contextmanager
@@ -210,7 +216,7 @@ def main(
                 transparency = 1.0 if ROWS[row][1] else float(truth.transparency.mean())
                 seen = np.where(coverage >= min_coverage, coverage, 0)
                 origin = tile.header["ZMT_X0"], tile.header["ZMT_Y0"]
-                found = steps(tile.image, seen, origin, spec, truth, transparency)
+                found = steps(tile.image, seen, origin, spec, truth, transparency, 2 if size else 1)
                 told = "   ".join(f"{name} {step:5.2f}" for name, (step, _) in found.items())
                 print(f"seed {seed}  {row:10s} {told}   (sigma {found['luminance'][1]:.2f} ADU)", flush=True)
 
