@@ -153,3 +153,24 @@ def test_an_aperture_with_a_hole_has_no_flux():
     aperture_fluxes(image, GREY, np.array([30.0, 12.0]), np.array([30.0, 12.0]), 4.0, flux)
     assert np.isnan(flux[0, 0])
     assert flux[0, 1] == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("cfa", [None, "GRBG"])
+def test_errors_of_faint_stars_are_those_of_their_centroids(tmp_path, cfa):
+    """Detection sees two thirds of a faint star's light; its error must be that of the whole star."""
+    rng = np.random.default_rng(0)
+    at = np.arange(32.0, 500.0, 24.0)
+    xy = np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2) + rng.uniform(-0.5, 0.5, (at.size**2, 2))
+    light = make_group._starlight(*xy.T, np.full((1, len(xy)), 6900.0), (512, 512), 3.0, None)[0]
+    path = tmp_path / "faint.fits"
+    pixels = (900 + light + rng.normal(0, 45, light.shape)).astype(np.float32)
+    fits.writeto(path, pixels, fits.Header({"BAYERPAT": cfa} if cfa else {}))
+    stars = measure(read_frame(path)).stars
+    away = stars.xy[:, None] - xy[None]
+    nearest = np.hypot(*away.transpose(2, 0, 1)).argmin(axis=1)
+    error = stars.xy - xy[nearest]
+    pull = error[np.hypot(*error.T) < 1] / stars.error[np.hypot(*error.T) < 1, None]
+    assert len(pull) > 350
+    # Of the 60 mpx that the Cramér-Rao bound allows, and the floor of 20 mpx that a simulation lacks.
+    assert np.sqrt((pull**2).mean()) == pytest.approx(0.93, abs=0.08)
+    assert np.sqrt((error[np.hypot(*error.T) < 1] ** 2).mean()) < 1.1 * 0.060

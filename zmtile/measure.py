@@ -31,6 +31,8 @@ CELL = 64
 FWHM_OF_SIGMA = 2.3548
 # Second moment that averaging 2×2 pixels adds to an image, px² per axis.
 BOX_VARIANCE = 0.25
+# Share of a Gaussian's light within a circle of radius FWHM.
+WITHIN_FWHM = 0.9375
 # Centroids are no better than this, however bright the star (pixel response, atmosphere), px.
 CENTROID_FLOOR = 0.02
 
@@ -159,14 +161,14 @@ def _measure(frame: Frame, pixels: Pixels, lone: bool) -> FrameStats:
     sky = _sky(planes, codes, frame)
     light, hot = _luminance(planes, codes, sky, noise)
     offset = 0.5 if frame.cfa else 0.0
-    (x, y, flux, size), fwhm, roundness = _detect(light)
+    (x, y, flux, size, whole), fwhm, roundness = _detect(light)
     box = BOX_VARIANCE if frame.cfa else 0.0
-    sigma = fwhm / FWHM_OF_SIGMA
+    sigma = math.sqrt(max((fwhm / FWHM_OF_SIGMA) ** 2 - box, 0.25)) if x.size else math.nan
     # Cramér-Rao bound of a Gaussian star on a background: sqrt(8 pi) sigma² noise / flux.
     mean_noise = float(np.sqrt(np.mean(noise[[0, 1, 1, 2]] ** 2))) if frame.cfa else float(np.mean(noise))
     with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.hypot(math.sqrt(8 * math.pi) * sigma**2 * mean_noise / flux, CENTROID_FLOOR)
-    fwhm = FWHM_OF_SIGMA * math.sqrt(max(sigma**2 - box, 0.25)) if x.size else math.nan
+        error = np.hypot(math.sqrt(8 * math.pi) * sigma**2 * mean_noise / whole, CENTROID_FLOOR)
+    fwhm = FWHM_OF_SIGMA * sigma
     bright = min(x.size, MAX_PHOTOMETRY)
     channel_flux = np.empty((frame.channels, bright), np.float32)
     if bright:
@@ -246,13 +248,15 @@ def _luminance(
 def _detect(
     light: NDArray[np.float32],
 ) -> tuple[tuple[NDArray[np.float64], ...], float, float]:
-    """Find stars; return their x, y, flux (brightest first) and size, FWHM and roundness, as seen in `light`.
+    """Find stars; return their x, y, flux, size and whole flux, and FWHM and roundness, as seen in `light`.
 
-    Detection and windowed centroids are those of SExtractor ([Bertin1996]_) in the sep library.
+    The brightest come first. Their flux is that above the threshold of detection; of a faint star
+    it misses a third, so a circle around the star gives the whole flux. Detection and windowed
+    centroids are those of SExtractor ([Bertin1996]_) in the sep library.
     """
     import sep
 
-    nothing = (np.empty(0),) * 4, math.nan, math.nan
+    nothing = (np.empty(0),) * 5, math.nan, math.nan
     bad = ~np.isfinite(light)
     if min(light.shape) < 16 or bad.mean() > 0.95:
         return nothing
@@ -285,4 +289,7 @@ def _detect(
     # A window that wandered off found another star; the isophotal place is the better one then.
     astray = (flag != 0) | ~(np.hypot(x - found["x"], y - found["y"]) < max(1.5, 0.5 * fwhm))
     x, y = np.where(astray, found["x"], x), np.where(astray, found["y"], y)
-    return (x, y, found["flux"].astype(np.float64), radius), fwhm, float(np.median(b[:200] / a[:200]))
+    flux = found["flux"].astype(np.float64)
+    circle, _, _ = sep.sum_circle(light, x, y, fwhm, subpix=5)
+    whole = np.maximum(circle / WITHIN_FWHM, flux)
+    return (x, y, flux, radius, whole), fwhm, float(np.median(b[:200] / a[:200]))
