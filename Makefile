@@ -43,6 +43,9 @@ bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minut
 	$(BIN)/python bench/quality/truth.py --frames 20 --frames 60
 	$(BIN)/python bench/quality/steps.py --frames 60
 	$(BIN)/python bench/quality/registration.py --pairs 2000
+	$(BIN)/python bench/quality/centroids.py
+	$(BIN)/python bench/quality/weights.py
+	$(BIN)/python bench/quality/kernels.py
 
 docs: $(STAMP) ## make the pictures of the docs again
 	$(BIN)/python docs/make_pictures.py

@@ -146,26 +146,43 @@ def kernel_weights(name, t):
     return values / values.sum()
 
 
+# Weights of a 5 × 5 patch, times 8, as printed by Malvar, He and Cutler: green where another colour was
+# measured; a colour at a green pixel whose row, or column, holds it; red at blue and blue at red. Behind
+# each, the share that is taken of its difference from the mean of the nearest samples.
+GREEN = [[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]]
+IN_ROW = [[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]]
+OPPOSITE = [[0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5], [0, 2, 0, 2, 0], [0, 0, -1.5, 0, 0]]
+
+
 def demosaic(mosaic, cfa):
-    """Bilinear: a colour is measured, or the mean of all its samples next to the pixel, or not there."""
+    """Gradient-corrected where all of the 5 × 5 filter is there, else the mean of the nearest samples.
+
+    Without one of those, the colour is not there.
+    """
     rows, cols = mosaic.shape
+    letters = np.array(list(cfa)).reshape(2, 2)[np.arange(rows)[:, None] % 2, np.arange(cols) % 2]
+    wide = np.full((rows + 4, cols + 4), np.nan)
+    wide[2:-2, 2:-2] = mosaic
+    named = np.array(list(cfa)).reshape(2, 2)[np.arange(rows + 4)[:, None] % 2, np.arange(cols + 4) % 2]
     out = np.full((3, rows, cols), np.nan)
-    for y in range(rows):
-        for x in range(cols):
-            for c, letter in enumerate("RGB"):
-                if cfa[2 * (y % 2) + x % 2] == letter:
-                    out[c, y, x] = mosaic[y, x]
-                    continue
-                near = [
-                    (y + dy, x + dx)
-                    for dy in (-1, 0, 1)
-                    for dx in (-1, 0, 1)
-                    if (dy or dx) and cfa[2 * ((y + dy) % 2) + (x + dx) % 2] == letter
-                ]
-                if letter == "G":  # the four across the edges, none lies across a corner
-                    near = [(r, q) for r, q in near if r == y or q == x]
-                if all(0 <= r < rows and 0 <= q < cols for r, q in near):
-                    out[c, y, x] = np.mean([mosaic[r, q] for r, q in near])
+    for y, x in np.ndindex(rows, cols):
+        patch, colours = wide[y : y + 5, x : x + 5], named[y : y + 5, x : x + 5]
+        for c, letter in enumerate("RGB"):
+            if letters[y, x] == letter:
+                out[c, y, x] = mosaic[y, x]
+                continue
+            if letter == "G":
+                weights, share = np.array(GREEN), 3 / 4
+            elif letters[y, x] == "G":
+                weights, share = np.array(IN_ROW), 1 / 3
+                weights = weights if colours[2, 1] == letter else weights.T
+            else:
+                weights, share = np.array(OPPOSITE), 1 / 3
+            seen = weights != 0
+            nearest = seen & (colours == letter) & (weights > 0)
+            full = (weights[seen] * patch[seen]).sum() / 8
+            mean = patch[nearest].mean()
+            out[c, y, x] = mean + share * (full - mean) if np.isfinite(full) else mean
     return out
 
 

@@ -84,7 +84,7 @@ class Source:
     @property
     def reach(self) -> int:
         """Pixels that the kernel, and the demosaic under it, look to either side."""
-        return int(kernel_table(self.kernel).shape[1]) // 2 + 2
+        return int(kernel_table(self.kernel).shape[1]) // 2 + 3
 
     def nodes(self, block: Block) -> NDArray[np.float64] | None:
         """Return a block's lattice, as for `zmtile.kernels.warp.warp_block`; None without a bend."""

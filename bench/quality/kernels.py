@@ -4,8 +4,8 @@
     python bench/quality/kernels.py --siril "$(command -v siril-cli)"
 
 First each kernel alone, on one simulated frame. Then a group of 20 mosaic frames through the whole
-build, once as it is and once demosaiced beforehand by the gradient-corrected filter of Malvar, He and
-Cutler (2004), to tell what of the blur and noise is the demosaic's. With `--siril`, which expects
+build, once as it is and once demosaiced bilinearly beforehand, to tell what of the blur and noise is
+the demosaic's. With `--siril`, which expects
 version 1.0, the same group is stacked by it, and measured by the same code. docs/accuracy.md holds the
 last tables.
 """
@@ -192,31 +192,19 @@ def sharpness_and_noise(plane: Image) -> tuple[float, float]:
     return float(np.median(fitted_fwhm(image, np.column_stack([lonely["x"], lonely["y"]])))), float(sky.std())
 
 
-def gradient_corrected(mosaic: Image, cfa: str) -> Image:
-    """Demosaic by the linear 5 × 5 filters of Malvar, He and Cutler (2004); (3, rows, cols)."""
-    green = np.array(
-        [[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]]
-    )
-    along = np.array(
-        [[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]]
-    )
-    across = np.array(
-        [[0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5], [0, 2, 0, 2, 0], [0, 0, -1.5, 0, 0]]
-    )
+def bilinear(mosaic: Image, cfa: str) -> Image:
+    """Demosaic by the mean of the nearest samples of each colour; (3, rows, cols)."""
+    square = np.outer([0.5, 1.0, 0.5], [0.5, 1.0, 0.5])
+    cross = np.array([[0, 0.25, 0], [0.25, 1, 0.25], [0, 0.25, 0]])
     colour = np.tile(
         np.array(["RGB".index(c) for c in cfa]).reshape(2, 2), (mosaic.shape[0] // 2, mosaic.shape[1] // 2)
     )
-    to_green, in_row, in_col, diagonal = (
-        convolve(mosaic, weights / 8, mode="mirror") for weights in (green, along, along.T, across)
-    )
-    out = np.empty((3, *mosaic.shape), np.float32)
-    out[1] = np.where(colour == 1, mosaic, to_green)
-    for c in (0, 2):
-        beside = (colour == c).any(axis=1)[:, None]
-        out[c] = np.where(
-            colour == c, mosaic, np.where(colour == 2 - c, diagonal, np.where(beside, in_row, in_col))
-        )
-    return out
+    return np.stack(
+        [
+            convolve(np.where(colour == c, mosaic, 0.0), weights, mode="mirror")
+            for c, weights in enumerate((square, cross, square))
+        ]
+    ).astype(np.float32)
 
 
 def remade(paths: list[Path], folder: Path, change: Callable[[Image], Image]) -> list[Path]:
@@ -275,8 +263,8 @@ def main(rows: int, cols: int, frames: int, seed: int, siril: str | None) -> Non
         if siril:
             anchor = sharpness_and_noise(siril_tile(siril, paths, folder / "siril"))
             print(f"{'Siril':36s} FWHM {anchor[0]:.3f} noise {anchor[1]:.3f}")
-        cubes = remade(paths, folder / "cubes", lambda pixels: gradient_corrected(pixels, str(spec.cfa)))
-        for label, group in (("", paths), (", gradient-corrected", cubes)):
+        cubes = remade(paths, folder / "cubes", lambda pixels: bilinear(pixels, str(spec.cfa)))
+        for label, group in (("", paths), (", bilinear demosaic", cubes)):
             for kernel, clamp in choices():
                 tile = build_tile(group, Options(kernel=kernel, clamp=clamp))
                 fwhm, noise = sharpness_and_noise(tile.image[1])

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-import sep
 from astropy.io import fits
 from kernels import FWHM_OF_SIGMA, fitted_fwhm
 from numpy.typing import NDArray
@@ -108,13 +107,16 @@ def depth(tile: Tile, xy: Floats, flux: Floats, fwhm: Floats) -> float:
         radius = 14 if f == FAINT else 26  # beyond, the filter sees nothing of it
         box = np.s_[max(int(v) - 26, 0) : int(v) + 27, max(int(u) - 26, 0) : int(u) + 27]
         near[box] |= np.hypot(x[box] - u, y[box] - v) < radius
-    background = sep.Background(np.where(bad, 0, image), mask=bad | near, bw=64, bh=64)
-    left = np.where(bad, 0, image - background.back())
+    # The sky of the simulation is a plane. A mesh between so many stars would add a noise of its own.
+    plane = np.stack([np.ones_like(x), x, y], axis=-1) / SIDE
+    sky = plane @ np.linalg.lstsq(plane[~(bad | near)], image[~(bad | near)], rcond=None)[0]
+    left = np.where(bad, 0, image - sky)
     seen = fftconvolve(left, filter_ / filter_.sum(), mode="same")
-    sky = seen[24:-24, 24:-24][~near[24:-24, 24:-24]]
-    inside = ((xy > 24) & (xy < SIDE - 25)).all(axis=1) & (flux == FAINT)
-    response = map_coordinates(seen, xy[inside, ::-1].T, order=3).mean() - sky.mean()
-    return float(response / FAINT / sky.std())
+    # Within 40 px of the border not every frame has data under all of the filter.
+    empty = seen[40:-40, 40:-40][~near[40:-40, 40:-40]]
+    inside = ((xy > 40) & (xy < SIDE - 41)).all(axis=1) & (flux == FAINT)
+    response = map_coordinates(seen, xy[inside, ::-1].T, order=3).mean() - empty.mean()
+    return float(response / FAINT / empty.std())
 
 
 @click.command(context_settings={"show_default": True})
