@@ -187,8 +187,8 @@ def test_a_feather_follows_the_curved_border(tmp_path):
     canvas = Canvas(ROWS + 40, COLS + 40, -20, -20)
     made, _ = source(tmp_path, picture(), to_reference, canvas)
     share = feather(made, Block(0, 0, canvas.rows, canvas.cols), 12.0)
-    inner = curved_line = np.array([[12.0, y] for y in range(20, 70, 10)]) - [0.5, 0.0]
-    halfway = curved_line - [6.0, 0.0]
+    inner = np.array([[11.5, y] for y in range(20, 70, 10)])
+    halfway = inner - np.array([6.0, 0.0])
     for line, expected in ((inner, 1.0), (halfway, 0.5)):
         x, y = np.rint(apply(to_reference, line) + 20).astype(int).T
         np.testing.assert_allclose(share[y, x], expected, atol=0.11)  # half a pixel of rounding
