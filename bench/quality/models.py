@@ -1,11 +1,12 @@
 """Measure the models of `--transform` on groups whose true maps are known.
 
     python bench/quality/models.py
+    python bench/quality/models.py --chain 5 --groups 1
 
 Groups of star lists: undistorted, sheared (refraction), tilted (homography), and seen through a lens
-with 1 % of barrel distortion; each with small dithers and turned by up to 60° with large shifts.
-Then chains, whose neighbours overlap by 30 %. For every model: the largest error of any frame's map on
-its border, and what 'auto' chose. docs/accuracy.md holds the last tables.
+with 0.2 and 1 % of barrel distortion; each with small dithers and turned by up to 60° with large shifts.
+Or, with --chain, undistorted frames whose neighbours overlap by 30 %, framed as a union. For every
+model: the largest error of any frame's map, and what 'auto' chose. docs/accuracy.md holds the last tables.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def measured(
 @click.option("--groups", default=3, show_default=True, help="Seeds.")
 @click.option("--rows", default=1080, show_default=True)
 @click.option("--cols", default=1920, show_default=True)
-def main(frames: int, stars: int, groups: int, rows: int, cols: int) -> None:
+@click.option("--chain", type=int, multiple=True, help="Frames of a chain, in place of the other groups.")
+def main(frames: int, stars: int, groups: int, rows: int, cols: int, chain: tuple[int, ...]) -> None:
     """Print the tables."""
     kinds = {
         "undistorted": ({}, 0.0),
@@ -112,7 +114,7 @@ def main(frames: int, stars: int, groups: int, rows: int, cols: int) -> None:
         "lens -1 %": ({"lens": -0.01}, 0.0),
     }
     base = make_group.GroupSpec(frames=frames, rows=rows, cols=cols, stars=stars, cfa=None)
-    for name, moves in (("small", SMALL), ("large", LARGE)):
+    for name, moves in () if chain else (("small", SMALL), ("large", LARGE)):
         for kind, (fields, shear) in kinds.items():
             row = []
             for model in TRANSFORMS:
@@ -126,7 +128,7 @@ def main(frames: int, stars: int, groups: int, rows: int, cols: int) -> None:
                 said = f" ({', '.join(sorted(chosen))})" if model == "auto" else ""
                 row.append(f"{model} {worst:.3f}{said}" + (f" {fewest} used" if fewest < frames else ""))
             print(f"{name} moves, {kind}: " + "; ".join(row), flush=True)
-    for count in (5, 10):
+    for count in chain:
         row = []
         for model in TRANSFORMS:
             worst, fewest, chosen = [], count, set()
