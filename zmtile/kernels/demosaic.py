@@ -1,11 +1,12 @@
 """From a mosaic to three planes of colour; what is missing makes missing, never a number.
 
-The demosaic has the linear filters of [Malvar2004]_, and gains of its own: a colour is the mean of its nearest samples,
-plus a share of what the measured colour has at this pixel beyond its surroundings. The mean alone blurs:
-stars of FWHM 3.15 px come out at 3.36 px. With the gain to green, interpolated samples have the second
-moment of measured ones if a star is 2/3 as bright in red and blue as in green, as cameras see most: it is
-neither blurred nor sharpened. Red and blue keep a part of the blur unless a star is half as bright
-in them. The gains of the paper, 1/2, 3/4 and 1, sharpen: undersampled stars took on coloured rings.
+The demosaic has the linear filters of [Malvar2004]_, and gains of its own: a colour is the mean of
+its nearest samples, plus a share of what the measured colour has at this pixel beyond its
+surroundings. The mean alone blurs: stars of FWHM 3.15 px come out at 3.36 px. With the gain to
+green, interpolated samples have the second moment of measured ones if a star is 2/3 as bright in
+red and blue as in green, as cameras see most: it is neither blurred nor sharpened. Red and blue
+keep a part of the blur unless a star is half as bright in them. The gains of the paper, 1/2, 3/4
+and 1, sharpen: undersampled stars took on coloured rings.
 """
 
 from __future__ import annotations
