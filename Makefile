@@ -46,6 +46,9 @@ bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minut
 	$(BIN)/python bench/quality/centroids.py
 	$(BIN)/python bench/quality/weights.py
 	$(BIN)/python bench/quality/kernels.py
+	$(BIN)/python bench/quality/estimators.py
+	$(BIN)/python bench/quality/pulls.py
+	$(BIN)/python bench/quality/growth.py
 
 docs: $(STAMP) ## make the pictures of the docs again
 	$(BIN)/python docs/make_pictures.py

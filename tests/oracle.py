@@ -257,3 +257,15 @@ def lone_pixels(plane, noise, kappa, share):
             if len(around) > 1 and np.mean(around[:-1]) < share * abs(excess):
                 found.append(y * cols + x)
     return found
+
+
+def grow(high, left, radius):
+    """What growth takes away: (frames, rows, cols) of samples lost above, and of those left → those taken."""
+    taken = np.zeros_like(high)
+    y, x = np.mgrid[: high.shape[1], : high.shape[2]]
+    for k, row, col in zip(*np.nonzero(high), strict=True):
+        around = high[k, max(row - 2, 0) : row + 3, max(col - 2, 0) : col + 3]
+        if around.sum() >= 8:
+            taken[k] |= (y - row) ** 2 + (x - col) ** 2 <= radius**2
+    taken &= left
+    return taken & (left & ~taken).any(axis=0)

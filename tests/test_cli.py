@@ -262,6 +262,7 @@ def test_every_option_reaches_the_library(handed, group):
         ("--reject esd --esd-outliers 0.2 --esd-alpha 0.01", {"esd_outliers": 0.2, "esd_alpha": 0.01}),
         ("--reject minmax --minmax 2 3", {"minmax": (2, 3)}),
         ("--cfa direct", {"cfa": "direct"}),
+        ("--reject mad --grow 4", {"grow": 4}),
     ]
     for words, values in apart:
         first = {words.split()[0].lstrip("-"): words.split()[1]}

@@ -104,6 +104,7 @@ def test_every_option_is_told():
         {"feather": 25.0},
         {"combine": "median"},
         {"reject": "winsor-quantile", "kappa": (2.5, 3.5), "winsor_limits": (0.1, 0.2), "rewinsorize": True},
+        {"reject": "mad", "grow": 5},
         {"reject": "esd", "esd_outliers": 0.25, "esd_alpha": 0.01},
         {"reject": "minmax", "minmax": (2, 3)},
     ]

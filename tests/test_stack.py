@@ -5,12 +5,14 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from strategies import stacks
 
 from zmtile import UsageError, winsorized_sigma_clip
-from zmtile.clip import critical_values
 from zmtile.kernels.network import comparators
-from zmtile.options import REJECTIONS
+from zmtile.kernels.reject import stack_block
+from zmtile.options import REJECTIONS, Options
+from zmtile.rejection import critical_values, rejection, settled
 
 
 def clip(stack, **options):
@@ -201,6 +203,7 @@ def test_weights_of_samples_enter_the_mean_and_not_the_rejection():
     stack = columns(300, 5, frames=(10, 10))
     weights = rng.uniform(1e-3, 2.0, stack.shape)
     plain = winsorized_sigma_clip(stack)
+    *_, few, widening = rejection(Options(), 10)
     result = winsorized_sigma_clip(stack, weights=weights)
     for plane in ("coverage", "rejlow", "rejhigh"):
         np.testing.assert_array_equal(getattr(result, plane), getattr(plain, plane))
@@ -211,6 +214,7 @@ def test_weights_of_samples_enter_the_mean_and_not_the_rejection():
             x, w = stack[inside, i].astype(np.float64), weights[inside, i]
             mean = np.average(x, weights=w)
             error = np.sqrt(x.size / (x.size - 1) * (w**2 * (x - mean) ** 2).sum()) / w.sum()
+            error *= few[len(kept)] * widening[plain.coverage[i]]
             assert result.image[i] == pytest.approx(mean, abs=1e-6 * np.abs(x).max())
             assert result.uncert[i] == pytest.approx(error, rel=1e-3, abs=1e-5 * np.abs(x).max())
 
@@ -224,16 +228,68 @@ def test_weights_of_samples_that_are_those_of_frames_change_no_bit():
         np.testing.assert_array_equal(getattr(by_frame, plane), getattr(by_sample, plane))
 
 
-def test_uncert_is_the_standard_error_of_the_survivors():
+def test_uncert_is_the_standard_error_of_the_survivors_times_what_few_samples_and_rejection_hide():
     stack = columns(300, 21, frames=(9, 9))
     result = winsorized_sigma_clip(stack[:, None])
+    *_, widening = rejection(Options(), 9)
     for i in range(stack.shape[1]):
         kept = oracle.winsor(stack[:, i])
         if len(kept) > 1:
-            expected = kept.std(ddof=1) / np.sqrt(len(kept))
+            error = kept.std(ddof=1) / np.sqrt(len(kept))
+            few = stats.t.ppf(stats.norm.cdf(1), len(kept) - 1)
+            expected = error * few * widening[result.coverage[0, i]]
             assert result.uncert[0, i] == pytest.approx(expected, rel=1e-4, abs=1e-4)
         else:
             assert np.isnan(result.uncert[0, i])
+
+
+@pytest.mark.parametrize("n", [3, 5, 8, 21, 70])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"method": "mad"},
+        {"method": "esd", "combine": "median"},
+        {"kappa": (2.0, 2.5)},
+        {"method": "linear-fit"},
+        {"method": "winsor-quantile", "rewinsorize": True, "winsor_limits": (0.2, 0.2)},
+        {"method": "none", "combine": "median"},
+    ],
+    ids=str,
+)
+def test_pulls_have_unit_width(options, n):
+    stack = np.random.default_rng(n).normal(500, 7, (n, 1, 20_000))
+    result = winsorized_sigma_clip(stack, **options)
+    centre = result.image.mean(dtype=float)  # an asymmetric kappa has a bias, which is no scatter
+    assert abs(centre - 500) < (0.8 if "kappa" in options else 0.1)
+    low, high = np.percentile((result.image - centre) / result.uncert, [15.87, 84.13])
+    assert (high - low) / 2 == pytest.approx(1, abs=0.04)
+
+
+def test_survivors_that_are_equal_by_chance_are_not_certain():
+    made = [np.empty(1, kind) for kind in [np.float32] * 3 + [np.uint16] * 3]
+    samples = np.array([500, 500, 500, 900], np.float32)[:, None]
+    weight, noise = np.array([1, 0.5, 1, 1], np.float32), np.full(4, 8, np.float32)
+    stack_block(
+        samples,
+        weight,
+        None,
+        noise,
+        comparators(4),
+        *rejection(Options(), 4),
+        *made,
+        np.zeros((4, 3), np.int64),
+    )
+    floor = 0.125 * np.hypot(np.hypot(8, 8), 4) / 2.5
+    assert made[1][0] == pytest.approx(floor, rel=1e-5)
+
+
+def test_auto_is_the_method_for_the_number_of_frames():
+    for n, method in {1: "mad", 5: "mad", 6: "winsor", 9: "winsor", 10: "esd", 40: "esd"}.items():
+        stack = columns(300, n, frames=(n, n))
+        for ours, theirs in zip(clip(stack, method="auto"), clip(stack, method=method), strict=True):
+            assert ours.tobytes() == theirs.tobytes()
+        assert settled(Options(reject="auto", kappa=(2, 3)), n).reject == method
 
 
 @given(stacks(), st.sampled_from(REJECTIONS), st.randoms(use_true_random=False))
@@ -339,6 +395,7 @@ def test_threads_change_nothing():
         (np.zeros((2, 2, 2)), {"weights": [1.0, -1.0]}),
         (np.zeros((2, 2, 2)), {"method": "magic"}),
         (np.zeros((2, 2, 2)), {"kappa": (0.0, 3.0)}),
+        (np.zeros((4, 2, 2)), {"method": "minmax", "minmax": (2, 2)}),
     ],
 )
 def test_nonsense_is_refused(stack, options):

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from zmtile.errors import UsageError
 from zmtile.frame import LARGEST
-from zmtile.kernels.bounds import METHODS
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
 from zmtile.options import Options, Resources
 from zmtile.parallel import run_parallel
 from zmtile.progress import NullProgress
+from zmtile.rejection import rejection, settled
 
-__all__ = ["BLOCK_BYTES", "MAX_FRAMES", "ClipResult", "rejection", "winsorized_sigma_clip"]
+__all__ = ["BLOCK_BYTES", "MAX_FRAMES", "ClipResult", "winsorized_sigma_clip"]
 
 # Samples of a block should stay in the processor's cache.
 BLOCK_BYTES = 2 * 2**20
@@ -39,7 +37,8 @@ class ClipResult:
     coverage, rejlow, rejhigh : uint16
         Finite samples before rejection; rejected below and above.
     uncert : float32
-        Standard error of the value; NaN where it cannot be known (fewer than two survivors).
+        Standard error of the value, wide enough to hold the truth in 68.3 % of all pixels; NaN where
+        it cannot be known (fewer than two survivors).
     """
 
     image: NDArray[np.float32]
@@ -73,7 +72,7 @@ def winsorized_sigma_clip(
         Bounds below and above the median, in sigma.
     weights : (N,) array, or one of the stack's shape, optional
         Positive weights of the mean, for each frame or for each sample; equal when not given.
-    method : {'winsor', 'winsor-quantile', 'sigma', 'mad', 'linear-fit', 'esd', 'minmax', 'none'}
+    method : {'winsor', 'winsor-quantile', 'sigma', 'mad', 'linear-fit', 'esd', 'minmax', 'auto', 'none'}
         docs/how-it-works.md defines them. 'winsor' is Huber's winsorisation with true rejection, as
         PixInsight and Siril define it.
     winsor_limits : (float, float)
@@ -124,6 +123,7 @@ def winsorized_sigma_clip(
             f"a stack of shape {stack.shape}", "Give (N, H, W) or (N, H, W, C), N from 1 to 65535."
         )
     frames, pixels = stack.shape[0], math.prod(stack.shape[1:])
+    options = settled(options, frames)
     weight = np.ones(frames, np.float32) if weights is None else np.asarray(weights, np.float32)
     if weight.shape not in ((frames,), stack.shape) or not (np.isfinite(weight) & (weight > 0)).all():
         raise UsageError(
@@ -156,35 +156,3 @@ def winsorized_sigma_clip(
     image, uncert, _ = values.reshape(3, *stack.shape[1:])
     coverage, rejlow, rejhigh = counts.reshape(3, *stack.shape[1:])
     return ClipResult(image, coverage, rejlow, rejhigh, uncert)
-
-
-def rejection(options: Options, frames: int) -> tuple[Any, ...]:
-    """Return the arguments of `stack_block` that choose method and combination for so many frames."""
-    kappa_low, kappa_high = options.kappa
-    low, high = {
-        "winsor-quantile": options.winsor_limits,
-        "esd": (options.esd_outliers, 0.0),
-        "minmax": options.minmax,
-    }.get(options.reject, (0.0, 0.0))
-    return (
-        METHODS[options.reject],
-        np.float32(kappa_low),
-        np.float32(kappa_high),
-        float(low),
-        float(high),
-        critical_values(frames, options.esd_alpha),
-        options.rewinsorize,
-        options.combine == "median",
-    )
-
-
-@lru_cache(maxsize=64)
-def critical_values(frames: int, alpha: float) -> NDArray[np.float64]:
-    """Return Rosner's critical values by the number of samples left; infinite where it has none.
-
-    Rosner gives them by n and the number of the outlier, but only their difference counts.
-    """
-    left = np.arange(3.0, frames + 1)
-    t = stdtrit(left - 2, 1 - alpha / (2 * left))
-    values = (left - 1) * t / np.sqrt((left - 2 + t * t) * left)
-    return np.concatenate([np.full(min(frames + 1, 3), np.inf), values])

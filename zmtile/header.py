@@ -208,6 +208,7 @@ def _choices(options: Options) -> dict[str, Any]:
         "ZMT_ESDA": float(options.esd_alpha),
         "ZMT_MMLO": int(options.minmax[0]),
         "ZMT_MMHI": int(options.minmax[1]),
+        "ZMT_GROW": options.grow,
         "ZMT_COMB": options.combine,
         "ZMT_MINC": options.min_coverage,
         "ZMT_MINF": options.min_frames or 0,

@@ -146,6 +146,7 @@ _CHOICES = (
     Keyword("ZMT_ESDA", "significance of esd"),
     Keyword("ZMT_MMLO", "samples that minmax drops below"),
     Keyword("ZMT_MMHI", "samples that minmax drops above"),
+    Keyword("ZMT_GROW", "[pix] growth of rejected regions"),
     Keyword("ZMT_COMB", "combination of the survivors"),
     Keyword("ZMT_MINC", "fewer frames than this: no data"),
     Keyword("ZMT_MINF", "frames needed (0: the default)"),

@@ -16,6 +16,7 @@ from zmtile.options import GIB, Resources
 from zmtile.pixels import Pixels, open_pixels
 
 __all__ = [
+    "BLOCK_COLS",
     "MIN_BLOCK_PIXELS",
     "PageGuard",
     "Shelf",
@@ -23,19 +24,33 @@ __all__ = [
     "memory_needed",
     "open_file_limit",
     "plane_bytes",
+    "sample_bytes",
 ]
 
+BLOCK_COLS = 128
 MIN_BLOCK_PIXELS = 1024
 # Bytes of a pixel and channel in the planes: image, uncertainty, weight; coverage and two rejected.
 _PLANE_BYTES = 3 * 4 + 3 * 2
 
 
-def memory_needed(frames: Sequence[Frame], canvas: Canvas, resources: Resources, masters: int = 0) -> int:
-    """Return the bytes that the second pass will hold at least, those of the `masters` included."""
+def memory_needed(
+    frames: Sequence[Frame], canvas: Canvas, resources: Resources, halo: int = 0, masters: int = 0
+) -> int:
+    """Return the bytes that the second pass will hold at least.
+
+    `halo` is the margin around a block, `masters` are the bytes of the calibration.
+    """
     channels = frames[0].channels
     planes = plane_bytes(canvas, channels)
-    block = len(frames) * channels * MIN_BLOCK_PIXELS * 4
-    return masters + planes + resources.workers * (block + _patch_bytes(MIN_BLOCK_PIXELS, channels))
+    pixels = (MIN_BLOCK_PIXELS // BLOCK_COLS + 2 * halo) * (BLOCK_COLS + 2 * halo)
+    block = pixels * sample_bytes(len(frames), channels, halo)
+    return masters + planes + resources.workers * (block + _patch_bytes(pixels, channels))
+
+
+def sample_bytes(frames: int, channels: int, halo: int) -> int:
+    """Return the bytes of one pixel's samples while a block is worked on."""
+    # With growth, one channel at a time: five masks, and twice the samples that are combined again.
+    return 4 * frames * channels + (13 * frames if halo else 0)
 
 
 def plane_bytes(canvas: Canvas, channels: int) -> int:
@@ -48,7 +63,9 @@ def _patch_bytes(pixels: int, channels: int) -> int:
     return 4 * (channels + 1) * (2 * pixels + 64 * 128)
 
 
-def memory_limit(frames: Sequence[Frame], canvas: Canvas, resources: Resources, masters: int = 0) -> int:
+def memory_limit(
+    frames: Sequence[Frame], canvas: Canvas, resources: Resources, halo: int = 0, masters: int = 0
+) -> int:
     """Return the limit in bytes; 2 GiB, or what is needed, when the user gave none.
 
     Raises
@@ -56,7 +73,7 @@ def memory_limit(frames: Sequence[Frame], canvas: Canvas, resources: Resources, 
     UsageError
         When the user's limit is below what the tile needs.
     """
-    need = memory_needed(frames, canvas, resources, masters)
+    need = memory_needed(frames, canvas, resources, halo, masters)
     if resources.memory_limit is None:
         return max(2 * GIB, need + need // 4)
     if resources.memory_limit < need:

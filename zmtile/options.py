@@ -22,6 +22,7 @@ __all__ = [
     "SCALED",
     "SKY_DEGREES",
     "TRANSFORMS",
+    "USED_BY",
     "WEIGHTS",
     "Options",
     "Resources",
@@ -36,22 +37,24 @@ NORMALIZATIONS = ("none", "offset", "scale", "both", "surface")
 SCALED = ("scale", "both", "surface")
 SKY_DEGREES = (1, 2)
 WEIGHTS = ("none", "noise", "fwhm", "stars")
-REJECTIONS = ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "minmax", "none")
+REJECTIONS = ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "minmax", "auto", "none")
 CFA_WAYS = ("demosaic", "direct")
 COMBINES = ("mean", "median")
 KERNELS = ("bilinear", "cubic", "lanczos3", "lanczos4")
 EXTRA_PLANES = ("mask", "weight")
 
 GIB = 2**30
+MAX_GROW = 32  # a block is worked on with a margin this wide
 
 # Options of the rejection, and the methods that look at them.
-_USED_BY = {
-    "kappa": ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit"),
+USED_BY = {
+    "kappa": ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "auto"),
     "winsor_limits": ("winsor-quantile",),
     "rewinsorize": ("winsor-quantile",),
-    "esd_outliers": ("esd",),
-    "esd_alpha": ("esd",),
+    "esd_outliers": ("esd", "auto"),
+    "esd_alpha": ("esd", "auto"),
     "minmax": ("minmax",),
+    "grow": ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "auto"),
 }
 
 
@@ -84,8 +87,8 @@ class Options:
         faint stars best, by noise and FWHM; squared signal-to-noise of the matched stars.
     feather : float
         Frame pixels over which the weight of a frame falls to its edge; 0 for none.
-    reject : {'winsor', 'winsor-quantile', 'sigma', 'mad', 'linear-fit', 'esd', 'minmax', 'none'}
-        Rejection of outliers.
+    reject : {'winsor', 'winsor-quantile', 'sigma', 'mad', 'linear-fit', 'esd', 'minmax', 'auto', 'none'}
+        Rejection of outliers; 'auto' chooses by the number of frames.
     kappa : (float, float)
         Bounds below and above the centre, in sigma.
     winsor_limits : (float, float)
@@ -98,6 +101,8 @@ class Options:
         Significance of 'esd': how often it may reject something where there is no outlier.
     minmax : (int, int)
         Samples that 'minmax' drops below and above.
+    grow : int
+        Pixels around a region rejected in a frame, a trail for instance, that are rejected with it.
     combine : {'mean', 'median'}
         How the survivors are combined.
     min_coverage : int
@@ -144,6 +149,7 @@ class Options:
     esd_outliers: float = 0.3
     esd_alpha: float = 0.05
     minmax: tuple[int, int] = (1, 1)
+    grow: int = 0
     combine: str = "mean"
     min_coverage: int = 1
     fill: float | None = None
@@ -240,7 +246,18 @@ class Options:
             )
         if min(self.minmax) < 0 or sum(self.minmax) < 1:
             raise UsageError(f"minmax is {self.minmax}", "Give two numbers of samples, for instance 1 1.")
-        for name, methods in _USED_BY.items():
+        if not 0 <= self.grow <= MAX_GROW:
+            raise UsageError(f"grow is {self.grow}", f"Give a number of pixels from 0 to {MAX_GROW}.")
+        if self.grow and self.rewinsorize:
+            raise UsageError(
+                "--grow takes samples away, --rewinsorize keeps them all", "Leave one of them out."
+            )
+        if self.grow and self.cfa == "direct":
+            raise UsageError(
+                "--grow needs samples side by side, --cfa direct leaves gaps between them",
+                "Leave one of them out.",
+            )
+        for name, methods in USED_BY.items():
             if getattr(self, name) != getattr(type(self), name) and self.reject not in methods:
                 raise UsageError(
                     f"--{name.replace('_', '-')} does nothing with --reject {self.reject}",

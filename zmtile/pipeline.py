@@ -16,6 +16,7 @@ from zmtile.calibrate import Correction
 from zmtile.canvas import Canvas, frame_up
 from zmtile.errors import FrameError, TooFewFrames
 from zmtile.frame import Frame
+from zmtile.grow import halo
 from zmtile.header import default_name, tile_header, tile_id
 from zmtile.hotpixels import check_hot_pixels, find_hot_pixels
 from zmtile.intake import check_mixture, drop_copies, measure_frames, read_frames
@@ -29,6 +30,7 @@ from zmtile.options import Options, Resources
 from zmtile.progress import NullProgress, Progress
 from zmtile.provenance import records_of, tallied
 from zmtile.register import Registration
+from zmtile.rejection import settled
 from zmtile.selection import (
     register_chosen,
     select_matched,
@@ -170,13 +172,17 @@ def plan_tile(
         photometry = _matched(frames, stats, registration, options, progress)
     used = registration.used
     home = used.index(registration.reference)
+    if options.reject == "auto":
+        log.info("rejection of %d frames: %s", len(used), settled(options, len(used)).reject)
+    options = settled(options, len(used))
     chosen = [frames[k] for k in used]
     transforms = [t for t in registration.transforms if t is not None]
     maps = [map_of(t) for t in transforms]
     kernel = COPY if options.cfa == "direct" else options.kernel
     margin = lost_margin(kernel, kernel != COPY and any(frame.cfa for frame in chosen))
     canvas = frame_up(chosen, maps, home, options.framing, margin)
-    memory_limit(chosen, canvas, resources, calibration.nbytes)  # better said now than after the long work
+    # Better said now than after the long work.
+    memory_limit(chosen, canvas, resources, halo(options), calibration.nbytes)
     records = records_of(frames, corrections, stats, registration, photometry, unreadable, failures)
     return Plan(
         tuple(chosen),
@@ -188,7 +194,7 @@ def plan_tile(
         canvas,
         options,
         records,
-        memory_needed(chosen, canvas, resources, calibration.nbytes),
+        memory_needed(chosen, canvas, resources, halo(options), calibration.nbytes),
     )
 
 

@@ -17,23 +17,33 @@ from numpy.typing import NDArray
 
 from zmtile.calibrate import Correction
 from zmtile.canvas import Canvas
-from zmtile.clip import BLOCK_BYTES, MAX_FRAMES, rejection
+from zmtile.clip import BLOCK_BYTES, MAX_FRAMES
 from zmtile.errors import UsageError
 from zmtile.frame import Frame
+from zmtile.grow import grow, halo
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
 from zmtile.mapping import Bent
 from zmtile.match import Photometry
-from zmtile.memory import MIN_BLOCK_PIXELS, PageGuard, Shelf, memory_limit, open_file_limit, plane_bytes
+from zmtile.memory import (
+    BLOCK_COLS,
+    MIN_BLOCK_PIXELS,
+    PageGuard,
+    Shelf,
+    memory_limit,
+    open_file_limit,
+    plane_bytes,
+    sample_bytes,
+)
 from zmtile.options import Options, Resources
 from zmtile.parallel import run_parallel
 from zmtile.progress import NullProgress, Progress
+from zmtile.rejection import rejection
 from zmtile.transform import Matrix
 from zmtile.warp import Block, feather, source_of, warp
 
 __all__ = ["Planes", "stack_frames"]
 
-BLOCK_COLS = 128
 MAX_BLOCK_PIXELS = 128 * 128
 
 
@@ -116,14 +126,15 @@ def stack_frames(
         raise UsageError(f"{len(frames)} frames", f"A tile counts up to {MAX_FRAMES}; stack in groups.")
     channels = frames[0].channels
     masters = corrections[0].calibration.nbytes
-    limit = memory_limit(frames, canvas, resources, masters)
+    margin = halo(options)
+    limit = memory_limit(frames, canvas, resources, margin, masters)
     planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols)
     sources = [
         source_of(*item, canvas, reference, options) for item in zip(frames, maps, photometry, strict=True)
     ]
     free = limit - masters - plane_bytes(canvas, channels)
     depth = channels + 1 if options.feather else channels  # a weight beside the samples
-    blocks = list(_blocks(canvas, len(frames), depth, free // 4 // resources.workers))
+    blocks = list(_blocks(canvas, len(frames), depth, free // 4 // resources.workers, margin))
     shelf = Shelf(open_file_limit(len(frames)), free // 3)
     pages = PageGuard(shelf, free // 3)
     weight = np.array([p.weight for p in photometry], np.float32)
@@ -131,15 +142,16 @@ def stack_frames(
     lock = threading.Lock()
 
     def work(block: Block) -> None:
-        active = [k for k, source in enumerate(sources) if source.reaches(block)]
+        area = _with_margin(block, margin, canvas)
+        active = [k for k, source in enumerate(sources) if source.reaches(area)]
         if active:
-            samples = np.empty((channels, len(active), block.rows, block.cols), np.float32)
+            samples = np.empty((channels, len(active), area.rows, area.cols), np.float32)
             for place, k in enumerate(active):
-                warp(shelf.get(k, frames[k], corrections[k]), sources[k], block, samples[:, place])
+                warp(shelf.get(k, frames[k], corrections[k]), sources[k], area, samples[:, place])
             shares = None
             if options.feather:
-                shares = np.stack([feather(sources[k], block, options.feather) for k in active])
-            tally = _combine(samples, weight[active], shares, noise[active], options, planes, block)
+                shares = np.stack([feather(sources[k], area, options.feather) for k in active])
+            tally = _combine(samples, weight[active], shares, noise[active], options, planes, block, area)
             with lock:
                 planes.tally[active] += tally
         pages.check()
@@ -152,15 +164,27 @@ def stack_frames(
     return planes
 
 
-def _blocks(canvas: Canvas, frames: int, depth: int, budget: int) -> Iterator[Block]:
+def _blocks(canvas: Canvas, frames: int, depth: int, budget: int, margin: int = 0) -> Iterator[Block]:
     """Cut the canvas into blocks whose samples fit the cache, and the budget in any case."""
-    sample = 4 * frames * depth
-    pixels = min(max(BLOCK_BYTES // sample, MIN_BLOCK_PIXELS), MAX_BLOCK_PIXELS, max(budget // sample, 1024))
+    sample = sample_bytes(frames, depth, margin)
     cols = min(BLOCK_COLS, canvas.cols)
-    rows = max(1, pixels // cols)
+    least = max(1, MIN_BLOCK_PIXELS // cols)
+    if margin:  # what lies around small blocks is worked on too often: as large as may be
+        rows = min(MAX_BLOCK_PIXELS // cols, budget // sample // (cols + 2 * margin) - 2 * margin)
+    else:
+        rows = min(max(BLOCK_BYTES // sample, MIN_BLOCK_PIXELS), MAX_BLOCK_PIXELS, budget // sample) // cols
+    rows = max(rows, least)
     for top in range(0, canvas.rows, rows):
         for left in range(0, canvas.cols, cols):
             yield Block(top, left, min(rows, canvas.rows - top), min(cols, canvas.cols - left))
+
+
+def _with_margin(block: Block, margin: int, canvas: Canvas) -> Block:
+    """Return a block with a margin, as far as the canvas goes."""
+    top, left = max(block.top - margin, 0), max(block.left - margin, 0)
+    bottom = min(block.top + block.rows + margin, canvas.rows)
+    right = min(block.left + block.cols + margin, canvas.cols)
+    return Block(top, left, bottom - top, right - left)
 
 
 def _combine(
@@ -171,11 +195,14 @@ def _combine(
     options: Options,
     planes: Planes,
     block: Block,
+    area: Block,
 ) -> NDArray[np.int64]:
-    """Reject and combine a block's samples into the planes; return the frames' tallies."""
+    """Reject and combine the samples of an area, the block with its margin; return the block's tallies."""
     channels, frames, rows, cols = samples.shape
     tally = np.zeros((frames, channels, 3), np.int64)
-    at = np.s_[block.top : block.top + rows, block.left : block.left + cols]
+    at = np.s_[block.top : block.top + block.rows, block.left : block.left + block.cols]
+    top, left = block.top - area.top, block.left - area.left
+    inside = np.s_[top : top + block.rows, left : left + block.cols]
     targets: tuple[NDArray[Any], ...] = (
         planes.image,
         planes.uncert,
@@ -184,20 +211,24 @@ def _combine(
         planes.rejlow,
         planes.rejhigh,
     )
+    parts = None if shares is None else shares.reshape(frames, -1)
     for c in range(channels):
         made = [np.empty(rows * cols, target.dtype) for target in targets]
         lost = np.zeros((frames, 3), np.int64)
+        weights, noises = np.ascontiguousarray(weight[:, c]), np.ascontiguousarray(noise[:, c])
         stack_block(
             samples[c].reshape(frames, -1),
-            np.ascontiguousarray(weight[:, c]),
-            None if shares is None else shares.reshape(frames, -1),
-            np.ascontiguousarray(noise[:, c]),
+            weights,
+            parts,
+            noises,
             comparators(frames),
             *rejection(options, frames),
             *made,
             lost,
         )
+        if options.grow:
+            lost = grow(samples[c], weights, parts, noises, options, made, inside)
         tally[:, c] = lost
         for target, plane in zip(targets, made, strict=True):
-            target[c][at] = plane.reshape(rows, cols)
+            target[c][at] = plane.reshape(rows, cols)[inside]
     return tally

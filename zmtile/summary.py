@@ -122,7 +122,10 @@ def _totals(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
             # Rounded down: all of the tile is 100 %, and nothing less.
             f"{math.floor(coverage['covered'] * 1000) / 10:.1f}% of the tile has data",
         )
-        yield "rejected", f"{rejected['low']:.3%} low, {rejected['high']:.3%} high"
+        yield (
+            "rejected",
+            f"{rejected['low']:.3%} low, {rejected['high']:.3%} high ({report['options']['reject']})",
+        )
     yield "time", f"{sum(report['seconds'].values()):.1f} s"
     yield ("planned" if coverage is None else "written"), _line(report["output"])
 

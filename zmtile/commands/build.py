@@ -118,6 +118,7 @@ Exit codes:
 @stacking("--esd-outliers", type=float, help="Largest fraction that esd rejects.")
 @stacking("--esd-alpha", type=float, help="Significance of esd.")
 @stacking("--minmax", nargs=2, type=int, metavar="LOW HIGH", show_default="1 1", help="Samples minmax drops.")
+@stacking("--grow", type=int, metavar="PX", help="Pixels rejected around trails, too.")
 @stacking("--combine", type=options.COMBINES, help="How the survivors are combined.")
 @stacking("--min-coverage", type=int, help="No data where fewer frames have some.")
 @writing("--output", "-o", type=click.Path(path_type=Path), show_default=DEFAULT_NAME, help="File to write.")

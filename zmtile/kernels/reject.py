@@ -42,6 +42,9 @@ __all__ = ["stack_block"]
 
 # Sorted samples that wait their turn stay in the second-level cache.
 _QUEUE_BYTES = 192 * 1024
+# Uncertainty at least, relative to what the frames' noise makes of the mean. Resampling alone does not go so
+# low: it leaves half of the noise or more, least in the red of a mosaic, amid four red pixels.
+_LEAST = np.float32(0.125)
 
 
 @kernel
@@ -119,6 +122,8 @@ def stack_block(
     critical: Any,
     clamp: bool,
     use_median: bool,
+    student: Any,
+    widening: Any,
     image: Any,
     uncert: Any,
     weight: Any,
@@ -152,6 +157,8 @@ def stack_block(
         'winsor-quantile' sets an outlier to its bound instead of dropping it; it is still counted.
     use_median : bool
         Combine by the median of the survivors instead of their weighted mean.
+    student, widening : (frames + 1,) float32
+        Factors of the uncertainty by the number of survivors, and of samples.
     image, uncert, weight : (pixels,) float32
         Written: combined value, its standard error, sum of the surviving weights.
     coverage, rejlow, rejhigh : (pixels,) uint16
@@ -235,14 +242,16 @@ def stack_block(
                     continue
                 shift = w[SHIFT + lane] / w[SUM_W + lane]
                 # Scatter of the survivors about the value; one has none, and takes its frame's noise.
-                variance = w[NOISE + lane]
+                error = np.sqrt(w[NOISE + lane])
                 if kept > ONE:
                     scatter = w[SPREAD + lane] + shift * (shift * w[SUM_W2 + lane] - TWO * w[CROSS + lane])
-                    variance = max(scatter, ZERO) * (kept / (kept - ONE))
-                error = np.sqrt(variance) / w[SUM_W + lane]
+                    # Two or three that are equal by chance, or all saturated, are not that certain.
+                    least = _LEAST * error
+                    error = np.sqrt(max(scatter, ZERO) * (kept / (kept - ONE)))
+                    error *= student[int(kept)] * widening[int(count)]
+                    error = least if least > error else error  # it may not be known: NaN
                 image[to] = w[CENTRE + lane] if use_median else w[CENTRE + lane] + shift
-                # A median of many Gaussian samples scatters sqrt(pi/2) as much as their mean.
-                uncert[to] = np.float32(1.2533) * error if use_median and kept > TWO else error
+                uncert[to] = error / w[SUM_W + lane]
     for i in range(frames):
         for k in range(3):
             total = ZERO
