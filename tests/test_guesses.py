@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlists import corner_error, pair, turn
 
-from zmtile.guesses import search_pairs, search_triangles, triangles
+from zmtile.guesses import match_asterisms, search_pairs, search_triangles, triangles
 from zmtile.starmatch import ANY_SCALE, NEAR_SCALE, refine
 from zmtile.transform import apply
 
 
 def best_error(guesses, source, target, matrix):
-    refined = [refine(source, target, guess, "similarity") for guess in guesses]
+    refined = [refine(source, target, guess) for guess in guesses]
     return min((corner_error(t.matrix, matrix) for t in refined if t is not None), default=np.inf)
 
 
@@ -28,6 +28,18 @@ def test_pairs_find_few_stars(spread):
 def test_triangles_find_a_narrow_overlap_among_spurious_detections(spread, scale):
     source, target, matrix = pair(1, 300, turn(33, 1200, 0, scale), spurious=0.7)
     assert best_error(search_triangles(source.xy, target.xy, spread), source, target, matrix) < 0.5
+
+
+def test_astroalign_finds_common_stars_and_the_same_every_time():
+    source, target, matrix = pair(3, 60, spurious=0.1, lost=0.1)
+    first, again = (list(match_asterisms(source.xy, target.xy)) for _ in range(2))
+    assert best_error(first, source, target, matrix) < 0.5
+    np.testing.assert_array_equal(first, again)
+
+
+def test_astroalign_that_finds_nothing_is_no_error():
+    source, target, _ = pair(3, 60)
+    assert list(match_asterisms(source.xy[:2], target.xy)) == []
 
 
 def test_the_best_of_all_pairs_brings_as_many_stars_home_as_a_plain_search_finds():

@@ -12,6 +12,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_group import GroupSpec, _expose, _starlight, truth_of, write_group
+from scipy.ndimage import maximum_filter
 
 from zmtile import Options, UsageError, build_tile
 from zmtile.calibrate import Correction
@@ -163,8 +164,11 @@ def test_nothing_is_left_of_a_hot_pixel(tmp_path):
         build_tile(files, replace(options, hot_pixels=on))
         for files, on in ((paths, True), (clean, False), (paths, False))
     )
-    # The cosmic rays are in all of them; a hot pixel would be thousands of ADU.
-    assert np.nanmax(np.abs(masked.image - truth.image)[masked.coverage == 4]) < 100
+    # The cosmic rays are in all of them; a hot pixel would be thousands of ADU. Bright stars are left out:
+    # two pixels from a missing one, demosaicing does without its correction, which their cores feel.
+    quiet = maximum_filter(np.nan_to_num(truth.image), (1, 9, 9)) < np.nanmedian(truth.image) + 600
+    assert quiet.mean() > 0.5
+    assert np.nanmax(np.abs(masked.image - truth.image)[quiet & (masked.coverage == 4)]) < 100
     assert np.nanmax(np.abs(plain.image - truth.image)) > 1000
 
 

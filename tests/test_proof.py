@@ -14,7 +14,7 @@ from zmtile.transform import IDENTITY, Transform, apply, compose
 def test_a_chance_transform_is_refused():
     source, target, matrix = pair(6, 300)
     wrong = compose(turn(0, 25.0, 13.0), matrix)
-    transform = refine(source, target, wrong, "similarity")
+    transform = refine(source, target, wrong)
     assert transform is None or not verify(source, target, transform)
 
 
@@ -78,7 +78,7 @@ def sensor(seed, stars, hot, moved=0.0):
 
 def test_what_stays_on_the_sensor_while_bright_stars_change_is_not_the_sky():
     source, target = sensor(1, 40, 120)
-    still = refine(source, target, IDENTITY, "similarity")
+    still = refine(source, target, IDENTITY)
     assert still.nmatch >= 100
     assert false_alarms(source, target, still.matrix) < -100
     assert not verify(source, target, still)
@@ -87,22 +87,22 @@ def test_what_stays_on_the_sensor_while_bright_stars_change_is_not_the_sky():
 @pytest.mark.parametrize("spurious", [0.0, 0.5, 1.0])
 def test_a_sky_at_rest_is(spurious):
     source, target, _ = pair(1, 100, IDENTITY, spurious=spurious)
-    assert verify(source, target, refine(source, target, IDENTITY, "similarity"))
+    assert verify(source, target, refine(source, target, IDENTITY))
 
 
 def test_clouds_hide_the_faint_stars_of_a_sky_at_rest():
     source, target, _ = pair(1, 100, IDENTITY, spurious=0.0, lost=0.0)
     clouded = field(target.xy[:60], target.stars.flux[:60])
-    assert verify(source, clouded, refine(source, clouded, IDENTITY, "similarity"))
+    assert verify(source, clouded, refine(source, clouded, IDENTITY))
 
 
 def test_another_sensor_has_no_pattern_in_common():
     source, target = sensor(1, 40, 120)
     other = dataclasses.replace(target, cols=target.cols + 2)
-    assert verify(source, other, refine(source, other, IDENTITY, "similarity"))
+    assert verify(source, other, refine(source, other, IDENTITY))
 
 
 def test_guiding_errors_are_no_pattern():
     source, target, matrix = pair(1, 100, turn(0, 0.5, 0.2), spurious=0.5, lost=0.2)
-    assert verify(source, target, refine(source, target, matrix, "similarity"))
+    assert verify(source, target, refine(source, target, matrix))
     assert np.allclose(apply(matrix, source.xy) - source.xy, [0.5, 0.2])

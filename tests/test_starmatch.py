@@ -132,14 +132,6 @@ def test_a_guess_alone_finds_the_shift():
     assert corner_error(found.matrix, matrix) < 0.1
 
 
-def test_affine_is_fitted_on_demand():
-    sheared = np.array([[1.004, 0.006, 12.0], [-0.002, 0.997, -9.0]])
-    source, target, matrix = pair(8, 300, sheared)
-    found = match_fields(source, target, model="affine")
-    assert found is not None
-    assert corner_error(found.matrix, matrix) < 0.1
-
-
 def test_the_way_back_is_the_inverse():
     source, target, _ = pair(11, 300)
     there, back = match_fields(source, target), match_fields(target, source)

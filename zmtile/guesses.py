@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 
 from zmtile.kernels.pattern import best_of_pairs, best_of_triangles
 from zmtile.starfield import MIN_STARS
-from zmtile.transform import Matrix, apply
+from zmtile.transform import Matrix, apply, scale_of
 
-__all__ = ["search_pairs", "search_triangles", "vote_shift"]
+__all__ = ["match_asterisms", "search_pairs", "search_triangles", "vote_shift"]
 
 Points = NDArray[np.float64]
 
@@ -31,6 +32,8 @@ PAIR_STARS, PAIR_STARS_ANY, PAIR_REACH, SHORTEST_PAIR = 60, 40, 4.0, 40.0
 # smallest longest side (px), how far a corner may be off (px).
 TRIANGLE_STARS, NEIGHBOURS, WITNESSES = 400, 9, 30
 TRIANGLE_REACH, TRIANGLE_SIDE, BLUR = 2.5, 20.0, 1.0
+# Stars that astroalign is shown.
+ASTERISM_STARS = 50
 # Guesses of one search that are given on, out of this many hypotheses.
 KEEP, HYPOTHESES = 8, 64
 
@@ -90,6 +93,33 @@ def search_triangles(here: Points, there: Points, spread: float) -> Iterator[Mat
         near = _neighbours(here, WITNESSES)
         shapes = *triangles(here), *triangles(there), near, BLUR, spread
         yield from _best(best_of_triangles, here, there, TRIANGLE_REACH, shapes)
+
+
+def match_asterisms(here: Points, there: Points) -> Iterator[Matrix]:
+    """Yield what astroalign's match of triangles finds ([Beroiz2020]_), if it finds anything.
+
+    astroalign draws its random samples from an unseeded generator. Here it sees one with a seed:
+    the same stars must always give the same transform.
+    """
+    import astroalign
+
+    class SeededNumpy:
+        random = SimpleNamespace(default_rng=lambda: np.random.default_rng(0))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+    if astroalign._np is np:
+        astroalign._np = SeededNumpy()
+    try:
+        found, _ = astroalign.find_transform(
+            here[:ASTERISM_STARS], there[:ASTERISM_STARS], max_control_points=ASTERISM_STARS
+        )
+    except Exception:  # it raises its own and numpy's errors alike when there is nothing to find
+        return
+    matrix = np.asarray(found.params, np.float64)[:2]
+    if np.isfinite(matrix).all() and scale_of(matrix) > 0:
+        yield matrix
 
 
 def _neighbours(xy: Points, count: int) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from zmtile.models import WIDTH
 from zmtile.proof import verify
 from zmtile.starfield import MIN_STARS, Field, final_radius, pair_up
 from zmtile.starmatch import FLIP, match_fields, refine
@@ -18,10 +19,12 @@ __all__ = ["MANY_STARS", "hop", "solve_together"]
 NEIGHBOURS = 6
 # Stars that prove a scale by themselves, and a place in the common solution.
 MANY_STARS = 12
+# Frames are found by this model; `refit` goes on from there.
+MODEL = "similarity"
 
 
 def hop(
-    fields: Sequence[Field], reference: int, order: Sequence[int], solved: dict[int, Matrix], model: str
+    fields: Sequence[Field], reference: int, order: Sequence[int], solved: dict[int, Matrix]
 ) -> dict[int, dict[int, Transform]]:
     """Reach frames that miss the reference through solved ones; extends `solved`.
 
@@ -42,7 +45,7 @@ def hop(
             for s in near[:NEIGHBOURS]:
                 asked.add((k, s))
                 progressing = True  # the frames not asked yet come in the next round
-                transform = match_fields(fields[k], fields[s], (), model, search="near")
+                transform = match_fields(fields[k], fields[s], search="near")
                 if transform is not None:
                     solved[k] = compose(solved[s], transform.matrix)
                     hops[k] = {s: transform}
@@ -53,7 +56,7 @@ def hop(
         for s in near[1 : NEIGHBOURS + 1]:
             if s not in edges and s != k:
                 guess = compose(invert(solved[s]), solved[k])
-                transform = refine(fields[k], fields[s], guess, model)
+                transform = refine(fields[k], fields[s], guess)
                 if transform is not None and verify(fields[k], fields[s], transform):
                     edges[s] = transform
     return hops
@@ -67,8 +70,6 @@ def solve_together(
     fields: Sequence[Field],
     solved: dict[int, Matrix],
     hops: dict[int, dict[int, Transform]],
-    reference: int,
-    model: str,
 ) -> dict[int, Transform]:
     """Solve all frames that hopped in one least squares over the stars of all their overlaps.
 
@@ -76,7 +77,7 @@ def solve_together(
     Frames with a direct match are held fixed.
     """
     names = {k: i for i, k in enumerate(sorted(hops))}
-    width = 4 if model == "similarity" else 6
+    width = WIDTH[MODEL]
     normal = np.zeros((width * len(names),) * 2)
     right = np.zeros(width * len(names))
     pairs: list[tuple[int, int, NDArray[np.float64], NDArray[np.float64]]] = []
@@ -95,16 +96,18 @@ def solve_together(
     turn = {k: FLIP if np.linalg.det(solved[k][:, :2]) < 0 else IDENTITY for k in names}
     for (k, s, here, there), weight in zip(pairs, weights, strict=True):
         rows = np.zeros((2 * len(here), len(right)))
-        rows[:, names[k] * width : (names[k] + 1) * width] = design_rows(model, apply(turn[k], here))
+        rows[:, names[k] * width : (names[k] + 1) * width] = design_rows(MODEL, apply(turn[k], here))
         value = np.zeros(2 * len(here))
         if s in names:
-            rows[:, names[s] * width : (names[s] + 1) * width] -= design_rows(model, apply(turn[s], there))
+            rows[:, names[s] * width : (names[s] + 1) * width] -= design_rows(
+                "similarity", apply(turn[s], there)
+            )
         else:
             value = apply(solved[s], there).T.ravel()
         normal += rows.T @ (rows * weight[:, None])
         right += rows.T @ (value * weight)
     solution = np.linalg.lstsq(normal, right, rcond=None)[0].reshape(len(names), width)
-    placed = dict(solved) | {k: compose(matrix_of(model, solution[i]), turn[k]) for k, i in names.items()}
+    placed = dict(solved) | {k: compose(matrix_of(MODEL, solution[i]), turn[k]) for k, i in names.items()}
     result = {}
     for k in names:
         proven = any(

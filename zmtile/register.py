@@ -31,8 +31,6 @@ log = logging.getLogger("zmtile")
 
 # How far the scale (log) of a frame that matches with fewer than MANY_STARS may be from a proven one.
 SCALE_TOLERANCE = 0.05
-# Matches are sought and verified under this model; `refit` goes on from there.
-MATCHED = "similarity"
 # A sky that was found to move by more than this, px, is not at rest.
 MOTION = 2.0
 
@@ -168,7 +166,6 @@ def _solve(
                 fields[k],
                 fields[reference],
                 tries,
-                MATCHED,
                 search="full" if known is None else "near",
             )
             if transform is not None:
@@ -179,9 +176,9 @@ def _solve(
         log.debug("%s: its few matched stars give a scale unlike the group's", frames[k].name)
         transforms[k] = None
         del solved[k]
-    hops = hop(fields, reference, order, solved, MATCHED)
+    hops = hop(fields, reference, order, solved)
     transforms = [transforms[k] if k not in hops else None for k in range(count)]
-    for k, transform in solve_together(fields, solved, hops, reference, MATCHED).items():
+    for k, transform in solve_together(fields, solved, hops).items():
         transforms[k] = transform
     return transforms
 

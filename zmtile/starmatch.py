@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zmtile.guesses import search_pairs, search_triangles, vote_shift
+from zmtile.guesses import match_asterisms, search_pairs, search_triangles, vote_shift
 from zmtile.proof import SCALE_RANGE, verify
 from zmtile.starfield import MIN_STARS, Field, final_radius, pair_up
 from zmtile.transform import Matrix, Transform, apply, compose, fit
@@ -30,25 +30,22 @@ def match_fields(
     source: Field,
     target: Field,
     guesses: Sequence[Matrix] = (),
-    model: str = "similarity",
     search: str = "full",
 ) -> Transform | None:
-    """Return the verified transform source → target, or None.
+    """Return the verified similarity source → target, or None.
 
     Parameters
     ----------
     source, target : Field
     guesses : sequence of (2, 3) float64
         Tried first. Rotation, scale and parity should be about right; the shift is found by vote.
-    model : {'similarity', 'affine'}
-        Fitted on all matched stars.
     search : {'none', 'near', 'full'}
         How to go on when no guess holds: not at all; at nearly equal scale; with everything.
     """
     if min(len(source.stars), len(target.stars)) < MIN_STARS:
         return None
     for guess in _guesses(source, target, guesses, search):
-        transform = refine(source, target, guess, model)
+        transform = refine(source, target, guess)
         if transform is not None and verify(source, target, transform):
             return transform
     return None
@@ -69,6 +66,7 @@ def _guesses(source: Field, target: Field, given: Sequence[Matrix], search: str)
         yield from _search(source.xy, target.xy, ANY_SCALE)
         for guess in _search(turned, target.xy, ANY_SCALE):
             yield compose(guess, FLIP)
+        yield from match_asterisms(source.xy, target.xy)
 
 
 def _search(here: NDArray[np.float64], there: NDArray[np.float64], spread: float) -> Iterator[Matrix]:
@@ -78,8 +76,8 @@ def _search(here: NDArray[np.float64], there: NDArray[np.float64], spread: float
     yield from search_pairs(here, there, spread)
 
 
-def refine(source: Field, target: Field, guess: Matrix, model: str) -> Transform | None:
-    """Fit the model on all stars that agree with a guess, until the set of stars stands still.
+def refine(source: Field, target: Field, guess: Matrix) -> Transform | None:
+    """Fit a similarity on all stars that agree with a guess, until the set of stars stands still.
 
     Weights are the centroids' inverse variances; stars beyond 3.5 robust sigma are dropped. The
     parity of the guess is kept.
@@ -97,9 +95,7 @@ def refine(source: Field, target: Field, guess: Matrix, model: str) -> Transform
         weight = 1.0 / (source.stars.error[i] ** 2 + target.stars.error[j] ** 2)
         keep = np.ones(i.size, bool)
         for _ in range(4):  # robust fit on these pairs
-            # Few stars cannot tell shear from noise.
-            few = keep.sum() < 8
-            matrix = fit("similarity" if few else model, unturned[keep], there[keep], weight[keep])
+            matrix = fit("similarity", unturned[keep], there[keep], weight[keep])
             if mirror is not None:
                 matrix = compose(matrix, mirror)
             residual = np.hypot(*(apply(matrix, here) - there).T)
