@@ -425,7 +425,7 @@ def test_a_long_group_is_digested_on_a_terminal_only(report, monkeypatch):
     text = summary(report)
     assert "light_0049.fits" in text
     assert "\x1b" not in text
-    monkeypatch.setattr("zmtile.summary.on_terminal", lambda _: True)
+    monkeypatch.setattr("zmtile.richtext.on_terminal", lambda _: True)
     monkeypatch.setenv("COLUMNS", "80")
     text = re.sub(r"\x1b\[[0-9;]*m", "", summary(report))
     assert "light_0049.fits" not in text
@@ -443,7 +443,7 @@ def test_names_in_the_summary_are_cut_at_the_front_and_hold_no_control_character
     report["frames"] = report["frames"][:2]
     report["frames"][0]["name"] = "n" * 100 + "_212232.fits"
     report["frames"][1]["name"] = "evil\x1b[2J\x07.fits"
-    monkeypatch.setattr("zmtile.summary.on_terminal", lambda _: True)
+    monkeypatch.setattr("zmtile.richtext.on_terminal", lambda _: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     text = summary(report)

@@ -97,7 +97,8 @@ def test_what_frames_do_not_have_is_refused(tile, sort, where, message):
 def test_the_table_has_a_row_for_each_frame_and_keeps_to_the_terminal(tile, monkeypatch):
     frames = read_image(tile).tile.frames
     assert all(f.name in frame_table(frames, "") for f in frames)
-    monkeypatch.setattr("zmtile.factsheet.on_terminal", lambda _: True)
+    for module in ("factsheet", "richtext"):
+        monkeypatch.setattr(f"zmtile.{module}.on_terminal", lambda _: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     narrow = frame_table(frames, frames[0].name)

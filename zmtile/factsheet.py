@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import shutil
 import sys
@@ -10,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -19,37 +17,21 @@ from zmtile.check import Finding
 from zmtile.console import on_terminal, printable
 from zmtile.preview import shrunk
 from zmtile.records import FrameRecord
+from zmtile.richtext import RichText
 from zmtile.skyimage import SkyImage
 from zmtile.stretch import stretched
 
 __all__ = ["frame_table", "picture", "sheet"]
 
-LOG_WIDTH = 132  # of what is written to a file or a pipe
-WIDE = 400  # of a table there: nobody's screen is the limit
 PICTURE_COLUMNS = 64
 _BAR = 40
 
 
-def _console(text: io.StringIO, wide: bool) -> Console:
-    terminal = on_terminal(sys.stdout)
-    log_width = WIDE if wide else LOG_WIDTH
-    return Console(
-        file=text,
-        force_terminal=terminal,
-        width=shutil.get_terminal_size().columns if terminal else log_width,
-        color_system="auto" if terminal else None,
-        highlight=False,
-        emoji=False,
-        markup=False,
-    )
-
-
 def _printed(*parts: Any, wide: bool = False) -> str:
-    text = io.StringIO()
-    console = _console(text, wide)
+    console = RichText(wide)
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, Text))
-    return "\n".join(line.rstrip() for line in text.getvalue().split("\n")).rstrip()
+    return console.taken()
 
 
 def sheet(facts: dict[str, Any], checksums: Finding) -> str:

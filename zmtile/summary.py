@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import math
-import shutil
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from zmtile.console import on_terminal, printable
+from zmtile.console import printable
+from zmtile.richtext import RichText
 
 __all__ = ["summary"]
 
 LONG_TABLE = 40  # more used frames than this are digested on a terminal
 WIDE = 110  # columns from which on all three channels are shown
-LOG_WIDTH = 132  # of what is written to a file or a pipe
 
 Column = tuple[str, Callable[[dict[str, Any]], str]]
 
 
 def summary(report: dict[str, Any]) -> str:
     """Return a report (see `zmtile.jsonout.report_of`) as text, with colours if stdout is a terminal."""
-    terminal = on_terminal(sys.stdout)
-    text = io.StringIO()
-    console = Console(
-        file=text,
-        force_terminal=terminal,
-        width=shutil.get_terminal_size().columns if terminal else LOG_WIDTH,
-        color_system="auto" if terminal else None,
-        highlight=False,
-        emoji=False,
-        markup=False,
-    )
+    console = RichText()
     used = [f for f in report["frames"] if f["used"]]
-    digested = terminal and len(used) > LONG_TABLE
+    digested = console.on_terminal and len(used) > LONG_TABLE
     columns = _columns(report, wide=console.width >= WIDE)
     taken = sum(2 + max([len(title), *(len(cell(f)) for f in used)]) for title, cell in columns)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -62,7 +48,7 @@ def summary(report: dict[str, Any]) -> str:
     console.print()
     for title, total in _totals(report):
         console.print(Text.assemble((f"{title:<10}", "bold"), total), soft_wrap=True)
-    return "\n".join(line.rstrip() for line in text.getvalue().split("\n")).rstrip()
+    return console.taken()
 
 
 def _columns(report: dict[str, Any], wide: bool) -> list[Column]:
