@@ -36,7 +36,7 @@ def seen(matrix, sky, scene=lambda xy: 0.0, transparency=1.0, noise=NOISE, seed=
     if seed is not None:
         value = value + np.random.default_rng(seed).normal(0, error, value.shape)
     level = value.astype(np.float32)[None]
-    stars = Stars(NOTHING, NOTHING, NOTHING, NOTHING, np.empty((1, 0), np.float32))
+    stars = Stars(NOTHING, NOTHING, NOTHING, NOTHING, np.empty((1, 0), np.float32), NOTHING)
     mesh = SkyMesh(CELL, level, np.full_like(level, error))
     return FrameStats(stars, np.nan, np.nan, np.array([noise]), mesh, 0, 1.0, "")
 
