@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import make_group
 
 from zmtile import Options, Tile, build_tile, winsorized_sigma_clip
-from zmtile.frame import read_frame
+from zmtile.frames.frame import read_frame
+from zmtile.frames.pixels import open_pixels
 from zmtile.kernels.demosaic import demosaic, pattern_codes
-from zmtile.pixels import open_pixels
-from zmtile.transform import Matrix, invert
+from zmtile.registration.transform import Matrix, invert
 
 Image = NDArray[np.float32]
 

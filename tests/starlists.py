@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from zmtile.measure import MAX_STARS, Stars
-from zmtile.starfield import Field
-from zmtile.transform import IDENTITY, apply, corners, invert
+from zmtile.frames.measure import MAX_STARS, Stars
+from zmtile.registration.starfield import Field
+from zmtile.registration.transform import IDENTITY, apply, corners, invert
 
 ROWS, COLS = 1080, 1920
 

@@ -17,7 +17,7 @@ from conftest import SPEC
 from make_group import GroupSpec, write_group
 
 from zmtile.cli import cli
-from zmtile.tile import read_tile
+from zmtile.tiles.tile import read_tile
 
 
 @pytest.fixture
@@ -419,7 +419,7 @@ def test_a_folder_that_may_not_be_written_to(folder):
 
 PRELUDE = """
 import os, resource, signal, sys
-import zmtile.console, zmtile.fitsfile
+import zmtile.console, zmtile.tiles.fitsfile
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 """
@@ -432,8 +432,8 @@ zmtile.console.Stages.step = step
 AT_TABLE = """
 def write_table(*_):
     os.kill(os.getpid(), {signum})
-import zmtile.tile
-zmtile.tile.write_table = write_table
+import zmtile.tiles.tile
+zmtile.tiles.tile.write_table = write_table
 """
 FULL_DISK = """
 def stage(self, name, total, before=zmtile.console.Stages.stage):

@@ -11,14 +11,14 @@ import pytest
 from astropy.io import fits
 from scipy.special import erf
 
-from zmtile.canvas import Canvas, frame_up
-from zmtile.frame import Frame, read_frame
+from zmtile.frames.frame import Frame, read_frame
+from zmtile.frames.pixels import open_pixels
 from zmtile.kernels.warp import STEPS, kernel_table
-from zmtile.mapping import Bent, apply, flat_bend, invert
-from zmtile.match import Photometry
+from zmtile.matching.match import Photometry
 from zmtile.options import KERNELS, Options
-from zmtile.pixels import open_pixels
-from zmtile.warp import Block, feather, source_of, warp
+from zmtile.registration.mapping import Bent, apply, flat_bend, invert
+from zmtile.stacking.canvas import Canvas, frame_up
+from zmtile.stacking.warp import Block, feather, source_of, warp
 
 ROWS, COLS = 90, 120
 

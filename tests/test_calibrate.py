@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from make_group import GroupSpec, frame_header, render_frame, truth_of
 
 from zmtile import Options, Resources, UsageError, build_tile
-from zmtile.frame import read_frame
-from zmtile.masters import read_masters
-from zmtile.pixels import open_pixels
+from zmtile.frames.frame import read_frame
+from zmtile.frames.masters import read_masters
+from zmtile.frames.pixels import open_pixels
 
 ROWS, COLS = 14, 18
 SPEC = GroupSpec(

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmtile import UsageError
-from zmtile.canvas import Canvas, frame_up
-from zmtile.frame import Frame
-from zmtile.transform import IDENTITY, apply, corners
+from zmtile.frames.frame import Frame
+from zmtile.registration.transform import IDENTITY, apply, corners
+from zmtile.stacking.canvas import Canvas, frame_up
 
 
 def frame(rows=60, cols=100):

@@ -14,14 +14,15 @@ from hypothesis.extra import numpy as hnp
 from make_group import GroupSpec, write_group
 from strategies import maybe_adu
 
-from zmtile import Options, Resources, UsageError, build_tile, stack
-from zmtile.canvas import Canvas
-from zmtile.frame import CFA_PATTERNS, read_frame
+from zmtile import Options, Resources, UsageError, build_tile
+from zmtile.frames.frame import CFA_PATTERNS, read_frame
+from zmtile.frames.pixels import open_pixels
 from zmtile.kernels.demosaic import pattern_codes, separate
-from zmtile.match import Photometry
-from zmtile.pixels import open_pixels
-from zmtile.transform import invert
-from zmtile.warp import Block, source_of, warp
+from zmtile.matching.match import Photometry
+from zmtile.registration.transform import invert
+from zmtile.stacking import stack
+from zmtile.stacking.canvas import Canvas
+from zmtile.stacking.warp import Block, source_of, warp
 
 SPEC = GroupSpec(frames=6, rows=360, cols=480, stars=120, seed=3, rotation=8.0, dither=20.0, trails=0.0)
 DIRECT = Options(cfa="direct")

@@ -8,8 +8,8 @@ from astropy.io import fits
 from click.testing import CliRunner
 
 from zmtile import Options, UsageError, build_tile
-from zmtile.check import check_image
 from zmtile.cli import cli
+from zmtile.looks.check import check_image
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 from test_mapping import COLS, ROWS, scattered
 from test_models import true_map
 
-from zmtile.choice import Sample, choose_model
-from zmtile.mapping import apply
-from zmtile.models import MODELS
+from zmtile.registration.choice import Sample, choose_model
+from zmtile.registration.mapping import apply
+from zmtile.registration.models import MODELS
 
 
 def sample(model, stars=300, noise=0.1, seed=0, outliers=0):

@@ -23,7 +23,7 @@ from zmtile.errors import UsageError
 from zmtile.jsonout import plain, report_of
 from zmtile.options import Options
 from zmtile.summary import summary
-from zmtile.tile import FrameRecord, read_tile
+from zmtile.tiles.tile import FrameRecord, read_tile
 
 RUN = [sys.executable, "-m", "zmtile"]
 

@@ -9,10 +9,10 @@ import pytest
 from zmtile.cli import cli
 from zmtile.commands.build import build
 from zmtile.jsonout import report_of
-from zmtile.keywords import KEYWORDS
 from zmtile.options import Options
 from zmtile.pipeline import plan_tile
-from zmtile.records import COLUMNS
+from zmtile.tiles.keywords import KEYWORDS
+from zmtile.tiles.records import COLUMNS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

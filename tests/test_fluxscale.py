@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zmtile.fluxscale import _log_ratio
+from zmtile.matching.fluxscale import _log_ratio
 
 
 def test_saturated_and_variable_stars_do_not_count():

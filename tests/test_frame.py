@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmtile.errors import FrameError
-from zmtile.frame import CFA_PATTERNS, read_frame
-from zmtile.pixels import open_pixels
+from zmtile.frames.frame import CFA_PATTERNS, read_frame
+from zmtile.frames.pixels import open_pixels
 
 ROWS, COLS = 6, 10
 GREY = np.arange(ROWS * COLS).reshape(ROWS, COLS) * 1000 + 7  # up to 59007: needs all of uint16

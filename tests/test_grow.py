@@ -9,14 +9,15 @@ import numpy as np
 import oracle
 import pytest
 
-from zmtile import Options, Resources, UsageError, build_tile, memory, stack
-from zmtile.canvas import Canvas
-from zmtile.grow import grow, halo
+from zmtile import Options, Resources, UsageError, build_tile, memory
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
 from zmtile.memory import memory_needed
 from zmtile.pipeline import plan_tile
-from zmtile.rejection import rejection, settled
+from zmtile.stacking import stack
+from zmtile.stacking.canvas import Canvas
+from zmtile.stacking.grow import grow, halo
+from zmtile.stacking.rejection import rejection, settled
 
 FRAMES, ROWS, COLS = 9, 40, 50
 SPEC = make_group.GroupSpec(

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlists import corner_error, pair, turn
 
-from zmtile.guesses import match_asterisms, search_pairs, search_triangles, triangles
-from zmtile.starmatch import ANY_SCALE, NEAR_SCALE, refine
-from zmtile.transform import apply
+from zmtile.registration.guesses import match_asterisms, search_pairs, search_triangles, triangles
+from zmtile.registration.starmatch import ANY_SCALE, NEAR_SCALE, refine
+from zmtile.registration.transform import apply
 
 
 def best_error(guesses, source, target, matrix):

@@ -13,11 +13,11 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from zmtile import __version__
-from zmtile.calibrate import Calibration, Master
-from zmtile.frame import Frame
-from zmtile.header import KEYWORDS, default_name, tile_header, tile_id
-from zmtile.keywords import ascii_text, file_text, iso, keyword_family, set_card
+from zmtile.frames.calibrate import Calibration, Master
+from zmtile.frames.frame import Frame
 from zmtile.options import Options
+from zmtile.tiles.header import KEYWORDS, default_name, tile_header, tile_id
+from zmtile.tiles.keywords import ascii_text, file_text, iso, keyword_family, set_card
 
 COMMON = {
     "IMAGETYP": "Light", "INSTRUME": "Seestar S50", "TELESCOP": "Seestar", "FILTER": "IRCUT",

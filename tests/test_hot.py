@@ -15,9 +15,9 @@ from make_group import GroupSpec, _expose, _starlight, truth_of, write_group
 from scipy.ndimage import maximum_filter
 
 from zmtile import Options, UsageError, build_tile
-from zmtile.calibrate import Correction
-from zmtile.frame import Frame, read_frame
-from zmtile.hotpixels import KAPPA, SHARE, find_hot_pixels, lone_in_frame
+from zmtile.frames.calibrate import Correction
+from zmtile.frames.frame import Frame, read_frame
+from zmtile.frames.hotpixels import KAPPA, SHARE, find_hot_pixels, lone_in_frame
 from zmtile.kernels.demosaic import pattern_codes
 from zmtile.kernels.hot import lone_pixels
 from zmtile.pipeline import plan_tile, stack_plan

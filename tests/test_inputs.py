@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmtile.errors import UsageError
-from zmtile.inputs import expand, natural_key, short_names
+from zmtile.frames.inputs import expand, natural_key, short_names
 
 
 @pytest.fixture

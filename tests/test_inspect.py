@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from zmtile import Options, UsageError, build_tile
 from zmtile.cli import cli
-from zmtile.facts import SORT_KEYS, facts_of, frame_value, sorted_frames
-from zmtile.factsheet import frame_table, picture
-from zmtile.skyimage import SkyImage, read_image
+from zmtile.looks.facts import SORT_KEYS, facts_of, frame_value, sorted_frames
+from zmtile.looks.factsheet import frame_table, picture
+from zmtile.looks.skyimage import SkyImage, read_image
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_what_frames_do_not_have_is_refused(tile, sort, where, message):
 def test_the_table_has_a_row_for_each_frame_and_keeps_to_the_terminal(tile, monkeypatch):
     frames = read_image(tile).tile.frames
     assert all(f.name in frame_table(frames, "") for f in frames)
-    for module in ("factsheet", "richtext"):
+    for module in ("looks.factsheet", "richtext"):
         monkeypatch.setattr(f"zmtile.{module}.on_terminal", lambda _: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")

@@ -7,8 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmtile.kernels.bend import NODE_STEP, lay_nodes
-from zmtile.mapping import Bent, apply, area_at, border, compose, flat_bend, invert, map_of, scale_of
-from zmtile.transform import IDENTITY, Transform
+from zmtile.registration.mapping import (
+    Bent,
+    apply,
+    area_at,
+    border,
+    compose,
+    flat_bend,
+    invert,
+    map_of,
+    scale_of,
+)
+from zmtile.registration.transform import IDENTITY, Transform
 
 ROWS, COLS = 1080, 1920
 TURNED = np.array([[0.7, -0.72, 300.0], [0.72, 0.7, -100.0]])

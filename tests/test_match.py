@@ -8,12 +8,12 @@ import pytest
 from astropy.io import fits
 
 from zmtile import Options
-from zmtile.frame import read_frame
-from zmtile.match import match
-from zmtile.measure import measure
+from zmtile.frames.frame import read_frame
+from zmtile.frames.measure import measure
+from zmtile.matching.match import match
+from zmtile.matching.skysurface import surface_terms
 from zmtile.progress import NullProgress
-from zmtile.skysurface import surface_terms
-from zmtile.transform import IDENTITY
+from zmtile.registration.transform import IDENTITY
 
 SPEC = make_group.GroupSpec(
     frames=5, rows=512, cols=640, stars=200, seed=4, transparency=(0.6, 1.0), trails=0.0

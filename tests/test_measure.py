@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from zmtile.frame import read_frame
+from zmtile.frames.frame import read_frame
+from zmtile.frames.measure import measure
 from zmtile.kernels.demosaic import pattern_codes
 from zmtile.kernels.photometry import aperture_fluxes
 from zmtile.kernels.sky import calm_hot_pixels, clipped_mean, sky_mesh
-from zmtile.measure import measure
-from zmtile.transform import apply, invert
+from zmtile.registration.transform import apply, invert
 
 SPEC = make_group.GroupSpec(frames=2, rows=512, cols=640, stars=150, seed=2, trails=0.0, nebula=False)
 GREY = np.zeros((2, 2), np.uint8)

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 from test_mapping import COLS, ROWS, TURNED, bent, scattered
 
-from zmtile.mapping import Bent, apply, compose, invert
-from zmtile.models import MODELS, SIMPLER, WIDTH, Pairs, changed, columns, fit_points, improve, plain
-from zmtile.transform import IDENTITY
+from zmtile.registration.mapping import Bent, apply, compose, invert
+from zmtile.registration.models import (
+    MODELS,
+    SIMPLER,
+    WIDTH,
+    Pairs,
+    changed,
+    columns,
+    fit_points,
+    improve,
+    plain,
+)
+from zmtile.registration.transform import IDENTITY
 
 
 def true_map(model):

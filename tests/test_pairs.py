@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from zmtile.frame import Frame
-from zmtile.pairs import pair_frames, solve_blocks
+from zmtile.frames.frame import Frame
+from zmtile.matching.pairs import pair_frames, solve_blocks
 
 
 def test_graph_solution_and_frames_without_ties():

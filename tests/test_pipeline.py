@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from zmtile import FrameError, Options, Resources, TooFewFrames, UsageError, build_tile, stack
-from zmtile.canvas import Canvas
+from zmtile import FrameError, Options, Resources, TooFewFrames, UsageError, build_tile
 from zmtile.pipeline import plan_tile
-from zmtile.transform import apply, compose, corners, invert
+from zmtile.registration.transform import apply, compose, corners, invert
+from zmtile.stacking import stack
+from zmtile.stacking.canvas import Canvas
 
 SPEC = make_group.GroupSpec(frames=6, rows=360, cols=480, stars=120, seed=3, rotation=8.0, dither=20.0)
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from zmtile import Options, UsageError, build_tile
 from zmtile.cli import cli
-from zmtile.preview import shrunk, write_preview
-from zmtile.skyimage import SkyImage, read_image
-from zmtile.stretch import CURVES, SKY_LEVEL, stretched
+from zmtile.looks.preview import shrunk, write_preview
+from zmtile.looks.skyimage import SkyImage, read_image
+from zmtile.looks.stretch import CURVES, SKY_LEVEL, stretched
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from starlists import COLS, ROWS, field, pair, sparse_pair, turn
 
-from zmtile.proof import false_alarms, verify
-from zmtile.starmatch import refine
-from zmtile.transform import IDENTITY, Transform, apply, compose
+from zmtile.registration.proof import false_alarms, verify
+from zmtile.registration.starmatch import refine
+from zmtile.registration.transform import IDENTITY, Transform, apply, compose
 
 
 def test_a_chance_transform_is_refused():

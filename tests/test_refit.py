@@ -8,10 +8,10 @@ import pytest
 from starlists import field
 from test_transform import SHEARED
 
-from zmtile.mapping import apply, map_of
-from zmtile.refit import _anchored, refit
-from zmtile.starmatch import match_fields
-from zmtile.transform import IDENTITY, Transform, corners
+from zmtile.registration.mapping import apply, map_of
+from zmtile.registration.refit import _anchored, refit
+from zmtile.registration.starmatch import match_fields
+from zmtile.registration.transform import IDENTITY, Transform, corners
 
 # How far off a match may be before it is refined.
 OFF = np.array([[0, 0, 0.3], [0, 0, -0.4]])

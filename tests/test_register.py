@@ -9,12 +9,12 @@ from astropy.io import fits
 from starlists import corner_error, field, turn
 
 from zmtile import Options, UsageError
-from zmtile.frame import Frame
-from zmtile.measure import FrameStats
+from zmtile.frames.frame import Frame
+from zmtile.frames.measure import FrameStats
 from zmtile.pipeline import plan_tile
-from zmtile.reference import find_reference, most_central
-from zmtile.register import _odd_scales
-from zmtile.transform import IDENTITY, Transform, compose
+from zmtile.registration.reference import find_reference, most_central
+from zmtile.registration.register import _odd_scales
+from zmtile.registration.transform import IDENTITY, Transform, compose
 
 
 def frames(*names):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from starlists import COLS, ROWS, field, light, sizes, turn
 
-from zmtile.sensor import largest_motion, set_aside, sky_at_rest
+from zmtile.registration.sensor import largest_motion, set_aside, sky_at_rest
 
 
 def group(frames, stars, hot, step, seed=1, seen=1.0, spurious=5):

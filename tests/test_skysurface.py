@@ -11,11 +11,11 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zmtile.frame import Frame
-from zmtile.measure import FrameStats, SkyMesh, Stars
-from zmtile.pairs import pair_frames
-from zmtile.skysurface import sky_surfaces, surface_terms, terms_of
-from zmtile.transform import apply
+from zmtile.frames.frame import Frame
+from zmtile.frames.measure import FrameStats, SkyMesh, Stars
+from zmtile.matching.pairs import pair_frames
+from zmtile.matching.skysurface import sky_surfaces, surface_terms, terms_of
+from zmtile.registration.transform import apply
 
 ROWS, COLS, CELL, NOISE = 512, 768, 64, 40.0
 FRAME = Frame(Path("a.fits"), "a.fits", ROWS, COLS, "mono", "", fits.Header())

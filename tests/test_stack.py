@@ -12,7 +12,7 @@ from zmtile import UsageError, winsorized_sigma_clip
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
 from zmtile.options import REJECTIONS, Options
-from zmtile.rejection import critical_values, rejection, settled
+from zmtile.stacking.rejection import critical_values, rejection, settled
 
 
 def clip(stack, **options):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from starlists import common, corner_error, field, pair, sparse_pair, turn
 
-from zmtile.guesses import vote_shift
-from zmtile.sensor import set_aside
-from zmtile.starmatch import match_fields
-from zmtile.transform import IDENTITY, invert
+from zmtile.registration.guesses import vote_shift
+from zmtile.registration.sensor import set_aside
+from zmtile.registration.starmatch import match_fields
+from zmtile.registration.transform import IDENTITY, invert
 
 
 @pytest.mark.parametrize("stars", [15, 100, 600])

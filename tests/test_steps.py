@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from zmtile.skyimage import SkyImage
-from zmtile.steps import find_steps
+from zmtile.looks.skyimage import SkyImage
+from zmtile.looks.steps import find_steps
 
 ROWS, COLS, SIGMA = 400, 480, 10.0
 

@@ -15,8 +15,8 @@ from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 
 from zmtile.errors import Stopped, TargetError, UsageError
-from zmtile.records import COLUMNS
-from zmtile.tile import FrameRecord, Tile, check_target, read_tile
+from zmtile.tiles.records import COLUMNS
+from zmtile.tiles.tile import FrameRecord, Tile, check_target, read_tile
 
 INTEGERS = ("coverage", "rejlow", "rejhigh")
 FLOATS = ("image", "uncert", "weight")
@@ -289,7 +289,7 @@ def test_file_systems_without_links_will_do(tmp_path, monkeypatch, there):
     path = tmp_path / "t.fits"
     if there:
         monkeypatch.setattr(
-            "zmtile.target._resolved", lambda p, _: Path(p)
+            "zmtile.tiles.target._resolved", lambda p, _: Path(p)
         )  # it appears after the first look
         path.write_bytes(b"other")
         with pytest.raises(TargetError, match="--overwrite"):
@@ -309,7 +309,7 @@ def test_nothing_is_left_behind_however_the_run_ends(tmp_path, monkeypatch, stop
 
     path = tmp_path / "t.fits"
     path.write_bytes(b"precious")
-    monkeypatch.setattr(f"zmtile.tile.{moment}", fail)
+    monkeypatch.setattr(f"zmtile.tiles.tile.{moment}", fail)
     with pytest.raises(type(stop)):
         make_tile().write(path, overwrite=True)
     assert listing(tmp_path) == ["t.fits"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zmtile.transform import IDENTITY, apply, compose, corners, fit, invert, scale_of
+from zmtile.registration.transform import IDENTITY, apply, compose, corners, fit, invert, scale_of
 
 TURNED = np.array([[0.8, -0.7, 12.0], [0.7, 0.8, -30.0]])
 SHEARED = np.array([[1.01, 0.02, 5.0], [-0.03, 0.98, 7.0]])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from zmtile.kernels.demosaic import demosaic, pattern_codes
 from zmtile.kernels.warp import COPY, PAD, STEPS, kernel_table, warp_block
 from zmtile.options import KERNELS
-from zmtile.transform import invert
+from zmtile.registration.transform import invert
 
 IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
 

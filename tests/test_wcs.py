@@ -10,10 +10,10 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from zmtile.frame import Frame
+from zmtile.frames.frame import Frame
 from zmtile.options import Options
-from zmtile.wcs import frame_wcs, tile_wcs, wcs_matrix
-from zmtile.wcsalign import _wcs_transform
+from zmtile.registration.wcs import frame_wcs, tile_wcs, wcs_matrix
+from zmtile.registration.wcsalign import _wcs_transform
 
 ROWS, COLS = 400, 600
 IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.linalg import eigh
 
+from zmtile.matching.weights import frame_weights
 from zmtile.options import WEIGHTS
-from zmtile.weights import frame_weights
 
 positive = st.floats(0.2, 20.0)
 groups = st.integers(1, 12).flatmap(

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from zmtile.clip import ClipResult, winsorized_sigma_clip
     from zmtile.errors import FrameError, TargetError, TooFewFrames, UsageError, ZmtileError
     from zmtile.options import Options, Resources
     from zmtile.pipeline import build_tile
-    from zmtile.tile import Tile, read_tile
+    from zmtile.stacking.clip import ClipResult, winsorized_sigma_clip
+    from zmtile.tiles.tile import Tile, read_tile
 
 __all__ = [
     "ClipResult",
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "clip": ("ClipResult", "winsorized_sigma_clip"),
+    "stacking.clip": ("ClipResult", "winsorized_sigma_clip"),
     "errors": ("FrameError", "TargetError", "TooFewFrames", "UsageError", "ZmtileError"),
     "options": ("Options", "Resources"),
     "pipeline": ("build_tile",),
-    "tile": ("Tile", "read_tile"),
+    "tiles.tile": ("Tile", "read_tile"),
 }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zmtile.pipeline import Plan
-    from zmtile.tile import Tile
+    from zmtile.tiles.tile import Tile
 
 __all__ = ["SCHEMA_VERSION", "dumps", "dumps_error", "report_of"]
 

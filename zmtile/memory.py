@@ -8,12 +8,12 @@ import resource
 import threading
 from collections.abc import Sequence
 
-from zmtile.calibrate import Correction
-from zmtile.canvas import Canvas
 from zmtile.errors import UsageError
-from zmtile.frame import Frame
+from zmtile.frames.calibrate import Correction
+from zmtile.frames.frame import Frame
+from zmtile.frames.pixels import Pixels, open_pixels
 from zmtile.options import GIB, Resources
-from zmtile.pixels import Pixels, open_pixels
+from zmtile.stacking.canvas import Canvas
 
 __all__ = [
     "BLOCK_COLS",

@@ -12,36 +12,36 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from zmtile.calibrate import Correction
-from zmtile.canvas import Canvas, frame_up
 from zmtile.errors import FrameError, TooFewFrames
-from zmtile.frame import Frame
-from zmtile.grow import halo
-from zmtile.header import default_name, tile_header, tile_id
-from zmtile.hotpixels import check_hot_pixels, find_hot_pixels
-from zmtile.intake import check_mixture, drop_copies, measure_frames, read_frames
+from zmtile.frames.calibrate import Correction
+from zmtile.frames.frame import Frame
+from zmtile.frames.hotpixels import check_hot_pixels, find_hot_pixels
+from zmtile.frames.intake import check_mixture, drop_copies, measure_frames, read_frames
+from zmtile.frames.masters import read_masters
+from zmtile.frames.measure import FrameStats
 from zmtile.kernels.warp import COPY, lost_margin
-from zmtile.mapping import Bent, map_of
-from zmtile.masters import read_masters
-from zmtile.match import Photometry, match
-from zmtile.measure import FrameStats
+from zmtile.matching.match import Photometry, match
 from zmtile.memory import memory_limit, memory_needed
 from zmtile.options import Options, Resources
 from zmtile.progress import NullProgress, Progress
-from zmtile.provenance import records_of, tallied
-from zmtile.register import Registration
-from zmtile.rejection import settled
-from zmtile.selection import (
+from zmtile.registration.mapping import Bent, map_of
+from zmtile.registration.register import Registration
+from zmtile.registration.selection import (
     register_chosen,
     select_matched,
     select_measured,
     select_registered,
     without,
 )
-from zmtile.stack import stack_frames
-from zmtile.tile import FrameRecord, Tile
-from zmtile.transform import Matrix, Transform
-from zmtile.wcs import frame_wcs, tile_wcs
+from zmtile.registration.transform import Matrix, Transform
+from zmtile.registration.wcs import frame_wcs, tile_wcs
+from zmtile.stacking.canvas import Canvas, frame_up
+from zmtile.stacking.grow import halo
+from zmtile.stacking.rejection import settled
+from zmtile.stacking.stack import stack_frames
+from zmtile.tiles.header import default_name, tile_header, tile_id
+from zmtile.tiles.provenance import records_of, tallied
+from zmtile.tiles.tile import FrameRecord, Tile
 
 __all__ = ["Plan", "build_tile", "plan_tile", "stack_plan"]
 

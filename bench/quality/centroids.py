@@ -24,8 +24,8 @@ from scipy.spatial import cKDTree
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import make_group
 
-from zmtile.frame import read_frame
-from zmtile.measure import measure
+from zmtile.frames.frame import read_frame
+from zmtile.frames.measure import measure
 
 Floats = NDArray[np.float64]
 

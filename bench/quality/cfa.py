@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import make_group
 
 from zmtile import Options, build_tile
-from zmtile.tile import Tile
+from zmtile.tiles.tile import Tile
 
 MARGIN = 40  # px: every frame covers what lies further inside
 HALF = 7  # px: half of the box around a star

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import make_group
 
 from zmtile import Options, build_tile
-from zmtile.transform import apply, invert
+from zmtile.registration.transform import apply, invert
 
 BANDS = ((0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 10.0))  # px beyond the samples rejected without growth
 

@@ -24,8 +24,8 @@ import make_group
 
 from zmtile import Options, build_tile
 from zmtile.pipeline import plan_tile
-from zmtile.tile import Tile
-from zmtile.transform import apply
+from zmtile.registration.transform import apply
+from zmtile.tiles.tile import Tile
 
 APERTURE = 6.0  # px: holds all of a Gaussian star of FWHM 1.8
 CLEAR = 18.0  # px around a star without hot pixel in any frame: what is measured there is the star alone

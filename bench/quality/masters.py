@@ -22,7 +22,7 @@ import make_masters
 from truth import fluxes, residual
 
 from zmtile import Options, build_tile
-from zmtile.tile import Tile
+from zmtile.tiles.tile import Tile
 
 
 def unevenness(tile: Tile, spec: make_group.GroupSpec, truth: make_group.Truth) -> float:

@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import make_group
 
 from zmtile import Options
-from zmtile.frame import Frame
-from zmtile.mapping import apply, map_of
-from zmtile.measure import FrameStats, SkyMesh, Stars
+from zmtile.frames.frame import Frame
+from zmtile.frames.measure import FrameStats, SkyMesh, Stars
 from zmtile.options import TRANSFORMS
 from zmtile.progress import NullProgress
-from zmtile.register import register
+from zmtile.registration.mapping import apply, map_of
+from zmtile.registration.register import register
 
 SMALL = {"rotation": 4.0, "dither": 25.0}
 LARGE = {"rotation": 60.0, "dither": 150.0}

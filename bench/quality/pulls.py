@@ -26,7 +26,7 @@ import make_group
 
 from zmtile import Options, build_tile, winsorized_sigma_clip
 from zmtile.options import KERNELS
-from zmtile.tile import Tile
+from zmtile.tiles.tile import Tile
 
 STACKS = (3, 4, 5, 6, 8, 12, 20, 50, 100)
 METHODS = ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "minmax", "none")

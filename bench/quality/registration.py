@@ -42,10 +42,10 @@ from starlists import COLS, ROWS, corner_error, inside, pair, sparse_pair, turn
 
 from zmtile import Options
 from zmtile.pipeline import plan_tile
-from zmtile.sensor import set_aside
-from zmtile.starfield import pair_up
-from zmtile.starmatch import match_fields
-from zmtile.transform import Transform, apply, compose, fit, invert
+from zmtile.registration.sensor import set_aside
+from zmtile.registration.starfield import pair_up
+from zmtile.registration.starmatch import match_fields
+from zmtile.registration.transform import Transform, apply, compose, fit, invert
 
 WRONG = 2.0
 LOG_LIMIT = -6.0

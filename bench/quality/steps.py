@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import make_group
 
-import zmtile.stack
+import zmtile.stacking.stack
 from zmtile import Options, build_tile
-from zmtile.skysurface import surface_terms
-from zmtile.tile import Tile
+from zmtile.matching.skysurface import surface_terms
+from zmtile.tiles.tile import Tile
 
 # The choices of each row, and whether they bring stars and nebula to the reference's brightness.
 ROWS: dict[str, tuple[dict[str, Any], bool]] = {
@@ -105,7 +105,7 @@ def steps(
 @contextmanager
 def filler() -> Iterator[None]:
     """Let every frame have its median, over all channels, where it has no data."""
-    warp, reaches = zmtile.stack.warp, zmtile.warp.Source.reaches
+    warp, reaches = zmtile.stacking.stack.warp, zmtile.stacking.warp.Source.reaches
     known: dict[str, float] = {}
 
     def filled(pixels, source, block, out):  # type: ignore[no-untyped-def]
@@ -117,7 +117,10 @@ def filler() -> Iterator[None]:
         for c, plane in enumerate(out):  # filled before it is matched, as aligners do
             plane[np.isnan(plane)] = known[source.frame.name] * source.scale[c] + source.surface[c, 0]
 
-    with patch("zmtile.stack.warp", filled), patch.object(zmtile.warp.Source, "reaches", lambda *_: True):
+    with (
+        patch("zmtile.stacking.stack.warp", filled),
+        patch.object(zmtile.stacking.warp.Source, "reaches", lambda *_: True),
+    ):
         yield
 
 

@@ -22,8 +22,8 @@ import make_group
 
 from zmtile import Options, build_tile
 from zmtile.options import NORMALIZATIONS
-from zmtile.tile import Tile
-from zmtile.transform import apply, compose, corners, invert
+from zmtile.registration.transform import apply, compose, corners, invert
+from zmtile.tiles.tile import Tile
 
 SUPPORT = 4  # px: cubic kernel (2), demosaic (1), and half a pixel of rounding either way
 

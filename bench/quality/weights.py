@@ -30,7 +30,7 @@ import make_group
 
 from zmtile import Options, build_tile
 from zmtile.options import WEIGHTS
-from zmtile.tile import Tile
+from zmtile.tiles.tile import Tile
 
 Floats = NDArray[np.float64]
 

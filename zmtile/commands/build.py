@@ -157,7 +157,7 @@ def build(
     chosen, resources = Options(**choices), Resources(threads, memory_limit)
 
     from zmtile.console import reporting, say
-    from zmtile.inputs import expand
+    from zmtile.frames.inputs import expand
     from zmtile.jsonout import dumps, report_of
 
     with reporting(verbose, quiet, as_json) as progress:
@@ -191,7 +191,7 @@ def build(
 def _check_target(target: Path, inputs: Sequence[Path], overwrite: bool) -> None:
     """Refuse a target that cannot be written or that is one of the inputs, before the long work."""
     from zmtile.errors import TargetError
-    from zmtile.tile import check_target
+    from zmtile.tiles.tile import check_target
 
     with contextlib.suppress(OSError):  # what is wrong with the target, check_target says
         if target.exists() and any(target.samefile(path) for path in inputs):

@@ -34,9 +34,9 @@ def check(tiles: tuple[Path, ...], max_step: float, as_json: bool, quiet: bool) 
 
     They may come from other programs; without a coverage plane, bands along the edges are looked for.
     """
-    from zmtile.check import check_image
     from zmtile.console import say
-    from zmtile.findings import as_plain, table
+    from zmtile.looks.check import check_image
+    from zmtile.looks.findings import as_plain, table
 
     found = {}
     for path in tiles:

@@ -43,13 +43,13 @@ def inspect(
     """Tell what TILES are made of; of images of other programs, what can be told."""
     import sys
 
-    from zmtile import factsheet
-    from zmtile.check import checksums
     from zmtile.console import colourful, say
     from zmtile.errors import UsageError
-    from zmtile.facts import facts_of, sorted_frames
     from zmtile.jsonout import dumps, plain
-    from zmtile.skyimage import read_image
+    from zmtile.looks import factsheet
+    from zmtile.looks.check import checksums
+    from zmtile.looks.facts import facts_of, sorted_frames
+    from zmtile.looks.skyimage import read_image
 
     if (sort or where) and not frames:
         raise UsageError("--sort and --where belong to --frames", "Add --frames, or leave them out.")

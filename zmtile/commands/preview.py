@@ -44,9 +44,9 @@ def preview(tile: Path, output: Path, overwrite: bool, curve: str, linked: bool,
 
     Pixels without data are transparent (black in a JPEG). TILE may be any FITS image.
     """
-    from zmtile.preview import write_preview
-    from zmtile.skyimage import read_image
-    from zmtile.target import check_target
+    from zmtile.looks.preview import write_preview
+    from zmtile.looks.skyimage import read_image
+    from zmtile.tiles.target import check_target
 
     check_target(output, overwrite)
     write_preview(read_image(tile), output, curve=curve, linked=linked, size=size, overwrite=overwrite)

@@ -1,0 +1,101 @@
+"""Hot pixels: found across a group, before demosaicing could smear them over their neighbours.
+
+A star moves over the sensor with the dither, a cosmic ray comes once; a hot pixel stands alone, at
+one place, in most frames.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmtile.errors import UsageError
+from zmtile.frames.frame import Frame
+from zmtile.kernels.hot import lone_pixels
+
+__all__ = ["check_hot_pixels", "find_hot_pixels", "lone_in_frame"]
+
+log = logging.getLogger("zmtile")
+
+Pixels = NDArray[np.int64]
+
+# A pixel must stand out by so many sigma in a frame to be counted there.
+KAPPA = 5.0
+# Mean of the pixels around it, relative to its own height, from which on it may be a star: one of FWHM
+# 1.8 px puts 0.25 there, and still 0.1 where the other colours get under half of its own.
+SHARE = 0.04
+# Two frames are of one sensor if they share so many times more of their lone pixels than chance would.
+BEYOND_CHANCE = 10.0
+
+
+def check_hot_pixels(frames: Sequence[Frame]) -> None:
+    """Refuse frames in which hot pixels cannot be found any more."""
+    for frame in frames:
+        if frame.layout not in ("mono", "cfa"):
+            raise UsageError(
+                f"{frame.path} is demosaiced already, so that its hot pixels are smeared",
+                "Leave --hot-pixels out, or give the frames as the camera stored them.",
+            )
+
+
+def lone_in_frame(plane: NDArray[np.float32], codes: NDArray[np.uint8], noise: NDArray[np.float64]) -> Pixels:
+    """Return the pixels that stand alone in one frame, bright or dark, as row · cols + col, ascending."""
+    if not np.isfinite(noise).all():
+        return np.empty(0, np.int64)
+    out = np.empty(plane.size // 4, np.int64)
+    count = lone_pixels(plane, codes, noise.astype(np.float32), KAPPA, SHARE, out)
+    return out[:count].copy()
+
+
+def find_hot_pixels(frames: Sequence[Frame], lone: Sequence[Pixels]) -> list[Pixels]:
+    """Return, for each frame, the pixels that stand alone in more than half of its sensor's frames.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+    lone : sequence of (n,) int64
+        From `lone_in_frame`, one for each frame.
+
+    Returns
+    -------
+    list of (n,) int64
+        Sorted; the same array for all frames of a sensor. A sensor with a single frame has none.
+    """
+    hot: list[Pixels] = [np.empty(0, np.int64)] * len(frames)
+    for members in _sensors(frames, lone):
+        pixels, counts = np.unique(np.concatenate([lone[k] for k in members]), return_counts=True)
+        found = pixels[2 * counts > len(members)] if len(members) > 1 else pixels[:0]
+        if found.size:
+            log.info("%d hot or dead pixels in %d frames of one sensor", found.size, len(members))
+        for k in members:
+            hot[k] = found
+    return hot
+
+
+def _sensors(frames: Sequence[Frame], lone: Sequence[Pixels]) -> list[list[int]]:
+    """Return the frames of each sensor, told apart by their lone pixels.
+
+    Names of cameras do not tell: telescopes of one model write the same. Frames of different
+    sensors share no more lone pixels than chance puts on each other.
+    """
+    sensors: list[list[int]] = []
+    seen: list[Pixels] = []  # the lone pixels of each sensor's frames
+    for k, (frame, pixels) in enumerate(zip(frames, lone, strict=True)):
+        size = frame.rows * frame.cols
+        for s, members in enumerate(sensors) if pixels.size else ():
+            first = frames[members[0]]
+            if (first.rows, first.cols, first.cfa) != (frame.rows, frame.cols, frame.cfa):
+                continue
+            shared = np.intersect1d(seen[s], pixels, assume_unique=True).size
+            chance = BEYOND_CHANCE * seen[s].size * pixels.size / size
+            if shared >= max(2.0, min(chance, 0.5 * min(seen[s].size, pixels.size))):
+                members.append(k)
+                seen[s] = np.union1d(seen[s], pixels)
+                break
+        else:
+            sensors.append([k])
+            seen.append(pixels)
+    return sensors

@@ -1,0 +1,1 @@
+"""Looking at tiles: pictures, facts, checks."""

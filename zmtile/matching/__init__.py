@@ -1,0 +1,1 @@
+"""From places and measurements to flux scales, sky surfaces and weights."""

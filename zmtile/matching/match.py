@@ -1,0 +1,98 @@
+"""Match: put every frame on the reference's photometric scale and sky.
+
+A pixel v of frame k becomes scale·v/|det M| + surface(x, y) at reference pixel (x, y): the
+determinant keeps the flux of a star when pixel scales differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmtile.frames.frame import Frame
+from zmtile.frames.measure import FrameStats
+from zmtile.matching.fluxscale import flux_scales
+from zmtile.matching.pairs import pair_frames
+from zmtile.matching.skysurface import sky_surfaces
+from zmtile.matching.weights import frame_weights
+from zmtile.options import SCALED, Options
+from zmtile.progress import Progress
+from zmtile.registration.mapping import Bent, scale_of
+from zmtile.registration.transform import Matrix
+
+__all__ = ["Photometry", "match"]
+
+
+@dataclass(frozen=True)
+class Photometry:
+    """How one frame's values become the reference's.
+
+    Attributes
+    ----------
+    scale : (channels,) float64
+        Factor on the pixel values, reference ADU per ADU.
+    surface : (channels, terms) float64
+        Added after scaling, ADU: coefficients of `surface_terms` in reference pixels; the first
+        is the offset at the middle of the reference frame.
+    weight : (channels,) float64
+        Of the frame in the mean; the group's largest is 1.
+    noise : (channels,) float64
+        Sigma of a pixel after scaling, reference ADU.
+    """
+
+    scale: NDArray[np.float64]
+    surface: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    noise: NDArray[np.float64]
+
+
+def match(
+    frames: Sequence[Frame],
+    stats: Sequence[FrameStats],
+    maps: Sequence[Matrix | Bent],
+    reference: int,
+    options: Options,
+    progress: Progress,
+) -> tuple[Photometry, ...]:
+    """Match the frames of a group to their reference.
+
+    Parameters
+    ----------
+    frames, stats, maps : sequences of the same length
+        The registered frames and their maps to the reference.
+    reference : int
+        Index of the reference among them.
+    options : Options
+        `normalize`, `sky_degree` and `weight` are used.
+    progress : Progress
+
+    Returns
+    -------
+    tuple of Photometry
+        One for each frame; the reference's is the identity.
+    """
+    count, channels = len(frames), frames[0].channels
+    progress.stage("match", 2)
+    pairs = pair_frames(frames, maps, reference)
+    scale = light = np.ones((count, channels))
+    if options.normalize in SCALED or options.weight == "stars":
+        light = flux_scales(frames, stats, maps, pairs, reference)
+    if options.normalize in SCALED:
+        scale = light
+    progress.step()
+    area = np.array([scale_of(m) ** 2 for m in maps])
+    surface = np.zeros((count, channels, 1))
+    if options.normalize in ("offset", "both", "surface"):
+        degree = options.sky_degree if options.normalize == "surface" else 0
+        surface = sky_surfaces(frames, stats, maps, pairs, reference, scale / area[:, None], degree)
+    noise = np.array([s.noise for s in stats]) * scale / area[:, None]
+    # Magnified pixels share their noise with their neighbours. What a weight must know is the
+    # noise of an area of the reference, whatever the pixels of the frame.
+    side = np.sqrt(area)
+    fwhm = np.array([s.fwhm for s in stats]) * side
+    weight = frame_weights(options.weight, noise * side[:, None], fwhm, scale / light)
+    progress.step()
+    return tuple(Photometry(scale[k], surface[k], weight[k], np.nan_to_num(noise[k])) for k in range(count))

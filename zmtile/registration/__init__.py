@@ -1,0 +1,1 @@
+"""From star lists to the place of every frame."""

@@ -1,0 +1,257 @@
+"""Refit: the last step of registration, from verified similarities to the chosen model on all stars.
+
+A strongly distorted lens leaves the stars in the corners unmatched under a similarity. So pairing and
+fitting are repeated, each time under the better map, and the set of stars grows outwards until it
+stands still.
+
+Frames that lie on the reference almost whole are fitted to it one by one and then held fixed. The
+others, whose stars on the reference say nothing of most of the frame, are fitted together, on all
+their overlaps with each other and with those that are fixed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmtile.registration.choice import Sample, choose_model
+from zmtile.registration.mapping import Bent, Map, apply, compose, invert, map_of
+from zmtile.registration.models import SIMPLER, WIDTH, Pairs, improve, plain
+from zmtile.registration.starfield import Field, final_radius, pair_up
+from zmtile.registration.transform import IDENTITY, Matrix, Transform
+
+__all__ = ["refit"]
+
+log = logging.getLogger("zmtile")
+
+# A frame is fitted to the reference alone if this much of it lies there.
+WHOLE = 0.75
+# Frames that another frame is tied to, and how much of it they must cover.
+PARTNERS = 6
+LEAST = 0.05
+STARS_PER_PARAMETER = 2.0
+# With fewer pairs, half of which may be dropped as outliers, nothing is fitted at all.
+MIN_PAIRS = 8
+# Of the stars that agree under the matrix alone, a richer model must keep as many.
+KEEP = 0.95
+# Stars are gathered under a simpler model first.
+_FIRST = {"poly3": "poly2", "homography": "affine"}
+_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class _Link:
+    """Stars that two frames have in common: their places in the two lists, and which of them agree."""
+
+    i: NDArray[np.intp]
+    j: NDArray[np.intp]
+    pairs: Pairs
+    residual: NDArray[np.float64]
+
+
+def refit(
+    fields: Sequence[Field], transforms: Sequence[Transform | None], reference: int, asked: str
+) -> list[Transform | None]:
+    """Fit a model on all stars of the registered frames.
+
+    Parameters
+    ----------
+    fields, transforms : sequences of the same length
+        Stars of every frame; its verified transform to the reference, without a bend.
+    reference : int
+    asked : {'auto', 'similarity', 'affine', 'homography', 'poly2', 'poly3'}
+
+    Returns
+    -------
+    list of (Transform or None)
+        A frame with too few stars for the model has a simpler one.
+    """
+    if asked == "similarity":
+        return list(transforms)
+    flat: dict[int, Matrix] = {k: t.matrix for k, t in enumerate(transforms) if t is not None}
+    others = [k for k in flat if k != reference]
+    whole = [k for k in others if _share(fields, flat, k, reference) >= WHOLE]
+    partners = {k: [reference] if k in whole else _partners(fields, flat, k) for k in others}
+    model = asked
+    if asked == "auto":
+        model = choose_model([_sample(fields, flat, k, near[0]) for k, near in partners.items() if near])
+        log.info("transform: %s", model)
+        if model == "similarity":
+            return list(transforms)
+    result = list(transforms)
+    maps: dict[int, Map] = dict(flat)
+    loose = [k for k in others if k not in whole]
+    for group in [[k] for k in whole] + ([loose] if loose else []):
+        ties = _anchored(fields, flat, group, {_tie(k, s) for k in group for s in partners[k]})
+        for k, placed in _fit_group(fields, maps, dict.fromkeys(group, model), ties).items():
+            maps[k], result[k] = map_of(placed), placed
+    return result
+
+
+def _share(fields: Sequence[Field], maps: Mapping[int, Matrix], k: int, s: int) -> float:
+    """Return the fraction of frame k that lies on frame s."""
+    x, y = np.meshgrid(np.linspace(0, fields[k].cols - 1, 17), np.linspace(0, fields[k].rows - 1, 17))
+    there = apply(compose(invert(maps[s]), maps[k]), np.column_stack([x.ravel(), y.ravel()]))
+    return float(fields[s].contains(there).mean())
+
+
+def _partners(fields: Sequence[Field], maps: Mapping[int, Matrix], k: int) -> list[int]:
+    """Return the frames that cover most of a frame, best first."""
+    centre = {s: apply(m, np.array([[fields[s].cols / 2, fields[s].rows / 2]]))[0] for s, m in maps.items()}
+    near = sorted((s for s in maps if s != k), key=lambda s: (math.dist(centre[s], centre[k]), s))
+    shares = {s: _share(fields, maps, k, s) for s in near[: 2 * PARTNERS]}
+    return sorted((s for s in shares if shares[s] > LEAST), key=lambda s: (-shares[s], s))[:PARTNERS]
+
+
+def _tie(k: int, s: int) -> tuple[int, int]:
+    return min(k, s), max(k, s)
+
+
+def _anchored(
+    fields: Sequence[Field], maps: Mapping[int, Matrix], group: Sequence[int], ties: set[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Return the ties, with more where frames are tied to each other only: their widest one outwards."""
+    held = set(maps) - set(group)
+    while held != set(maps):
+        grown = held | {k for tie in ties if held & set(tie) for k in tie}
+        if grown == held:
+            shares = {(k, s): _share(fields, maps, k, s) for k in set(maps) - held for s in held}
+            widest = max(sorted(shares), key=lambda tie: shares[tie])
+            ties = ties | {_tie(*widest)}
+            grown = held | set(widest)
+        held = grown
+    return sorted(ties)
+
+
+def _sample(fields: Sequence[Field], maps: Mapping[int, Matrix], k: int, s: int) -> Sample:
+    """Return the stars that a frame has in common with another, gathered under the richest model."""
+    between = compose(invert(maps[s]), maps[k])
+    assert isinstance(between, np.ndarray)
+    shape = (fields[k].rows, fields[k].cols)
+    links = _settle(fields, {k: plain(between, *shape), s: IDENTITY}, {k: "poly3"}, [(k, s)])[1]
+    pairs = links[0].pairs
+    return Sample(shape, pairs.here, pairs.there, pairs.weight, s, links[0].j)
+
+
+def _fit_group(
+    fields: Sequence[Field], maps: Mapping[int, Map], models: dict[int, str], ties: Sequence[tuple[int, int]]
+) -> dict[int, Transform]:
+    """Fit frames on the stars of their ties.
+
+    A model that a frame's stars do not bear is replaced by the next simpler one; frames that come to a
+    similarity stay where they are.
+    """
+    start: dict[int, Map] = dict(maps)
+    for k in models:
+        matrix = maps[k]
+        assert isinstance(matrix, np.ndarray)
+        start[k] = plain(matrix, fields[k].rows, fields[k].cols)
+    before = _agreeing(fields, start, ties)
+    while models:
+        now, links = _settle(fields, start, models, ties)
+        after = _agreeing(fields, now, ties)
+        failed = []
+        for k, model in models.items():
+            bent = now[k]
+            assert isinstance(bent, Bent)
+            if (
+                _count(links, k) < STARS_PER_PARAMETER * WIDTH[model]
+                or not bent.sound
+                or after[k] < KEEP * before[k]
+            ):
+                failed.append(k)
+        if not failed:
+            break
+        for k in failed:
+            log.debug("frame %d: its stars do not bear the model %s", k, models[k])
+        models = {k: SIMPLER[m] if k in failed else m for k, m in models.items()}
+        models = {k: m for k, m in models.items() if m != "similarity"}
+    result = {}
+    for k, model in models.items():
+        every = np.concatenate([link.residual for link in links if k in (link.pairs.a, link.pairs.b)])
+        bent = now[k]
+        assert isinstance(bent, Bent)
+        bend = bent.bend if bent.bend[4:].any() else None
+        result[k] = Transform(bent.matrix, every.size, _rms(every), bend, model)
+    return result
+
+
+def _count(links: Sequence[_Link], k: int) -> int:
+    """Return how many paired stars a frame has."""
+    return sum(len(link.residual) for link in links if k in (link.pairs.a, link.pairs.b))
+
+
+def _agreeing(
+    fields: Sequence[Field], maps: Mapping[int, Map], ties: Sequence[tuple[int, int]]
+) -> dict[int, int]:
+    """Return how many stars of each frame lie on stars of the frames that it is tied to."""
+    count = dict.fromkeys(maps, 0)
+    for a, b in ties:
+        found = _pair(fields, maps, a, b, final_radius(fields[a], fields[b])).i.size
+        count[a] += found
+        count[b] += found
+    return count
+
+
+def _pair(fields: Sequence[Field], maps: Mapping[int, Map], a: int, b: int, radius: float) -> _Link:
+    """Pair the stars of two frames under their maps."""
+    i, j = pair_up(fields[a], fields[b], compose(invert(maps[b]), maps[a]), radius)
+    weight = 1.0 / (fields[a].stars.error[i] ** 2 + fields[b].stars.error[j] ** 2)
+    pairs = Pairs(a, b, fields[a].xy[i], fields[b].xy[j], weight)
+    return _Link(i, j, pairs, _residual(maps, pairs))
+
+
+def _residual(maps: Mapping[int, Map], pairs: Pairs) -> NDArray[np.float64]:
+    """Return the distances of paired stars, px of the reference."""
+    x, y = (apply(maps[pairs.a], pairs.here) - apply(maps[pairs.b], pairs.there)).T
+    distance: NDArray[np.float64] = np.hypot(x, y)
+    return distance
+
+
+def _settle(
+    fields: Sequence[Field],
+    maps: Mapping[int, Map],
+    models: Mapping[int, str],
+    ties: Sequence[tuple[int, int]],
+) -> tuple[dict[int, Map], list[_Link]]:
+    """Pair and fit until the set of stars stands still, first under the simpler models."""
+    now = dict(maps)
+    links: list[_Link] = []
+    radius = [3.0 * final_radius(fields[a], fields[b]) for a, b in ties]
+    for stage in [{k: _FIRST.get(m, m) for k, m in models.items()}, models]:
+        previous = b""
+        for _ in range(_ROUNDS):
+            links = every = [_pair(fields, now, a, b, r) for (a, b), r in zip(ties, radius, strict=True)]
+            if min(_count(links, k) for k in models) < MIN_PAIRS:
+                return now, links
+            for _ in range(4):
+                now |= improve(now, stage, [link.pairs for link in links])
+                links = [_trimmed(now, link) for link in every]
+            state = b"|".join(link.i.tobytes() + link.j.tobytes() for link in links)
+            if state == previous:
+                break
+            previous = state
+            radius = [
+                max(final_radius(fields[a], fields[b]), min(r, 4.0 * _rms(link.residual)))
+                for (a, b), r, link in zip(ties, radius, links, strict=True)
+            ]
+    return now, links
+
+
+def _rms(residual: NDArray[np.float64]) -> float:
+    return math.sqrt(float(np.mean(residual**2))) if residual.size else math.inf
+
+
+def _trimmed(maps: Mapping[int, Map], link: _Link) -> _Link:
+    """Return the stars that agree: within 3.5 robust sigma, as in `zmtile.registration.starmatch.refine`."""
+    residual = _residual(maps, link.pairs)
+    limit = max(3.5 * float(np.median(residual)) / 1.177, 0.1) if residual.size else 0.0
+    keep = residual <= limit
+    p = link.pairs
+    pairs = Pairs(p.a, p.b, p.here[keep], p.there[keep], p.weight[keep])
+    return _Link(link.i[keep], link.j[keep], pairs, residual[keep])

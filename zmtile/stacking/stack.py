@@ -1,0 +1,234 @@
+"""Warp and stack: the second pass, block by block of the tile, straight from the raw frames.
+
+A block is a small rectangle of tile pixels. For each block every frame that reaches it is read,
+demosaiced, warped and matched into a buffer, and the buffer is rejected and combined. A block
+depends on nothing but the frames, so their size and the number of threads change no bit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmtile.errors import UsageError
+from zmtile.frames.calibrate import Correction
+from zmtile.frames.frame import Frame
+from zmtile.kernels.network import comparators
+from zmtile.kernels.reject import stack_block
+from zmtile.matching.match import Photometry
+from zmtile.memory import (
+    BLOCK_COLS,
+    MIN_BLOCK_PIXELS,
+    PageGuard,
+    Shelf,
+    memory_limit,
+    open_file_limit,
+    plane_bytes,
+    sample_bytes,
+)
+from zmtile.options import Options, Resources
+from zmtile.parallel import run_parallel
+from zmtile.progress import NullProgress, Progress
+from zmtile.registration.mapping import Bent
+from zmtile.registration.transform import Matrix
+from zmtile.stacking.canvas import Canvas
+from zmtile.stacking.clip import BLOCK_BYTES, MAX_FRAMES
+from zmtile.stacking.grow import grow, halo
+from zmtile.stacking.rejection import rejection
+from zmtile.stacking.warp import Block, feather, source_of, warp
+
+__all__ = ["Planes", "stack_frames"]
+
+MAX_BLOCK_PIXELS = 128 * 128
+
+
+@dataclass(frozen=True)
+class Planes:
+    """What the stack makes, each (channels, rows, cols).
+
+    Attributes
+    ----------
+    image, uncert, weight : float32
+        Combined value and its standard error in reference ADU (NaN without data), sum of weights.
+    coverage, rejlow, rejhigh : uint16
+        Frames with a finite sample before rejection; samples rejected below and above.
+    tally : (frames, channels, 3) int64
+        For each frame: finite samples, rejected below, rejected above.
+    """
+
+    image: NDArray[np.float32]
+    uncert: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    coverage: NDArray[np.uint16]
+    rejlow: NDArray[np.uint16]
+    rejhigh: NDArray[np.uint16]
+    tally: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, frames: int, channels: int, rows: int, cols: int) -> Planes:
+        """Return planes without data."""
+        shape = (channels, rows, cols)
+        return cls(
+            np.full(shape, np.nan, np.float32),
+            np.full(shape, np.nan, np.float32),
+            np.zeros(shape, np.float32),
+            np.zeros(shape, np.uint16),
+            np.zeros(shape, np.uint16),
+            np.zeros(shape, np.uint16),
+            np.zeros((frames, channels, 3), np.int64),
+        )
+
+
+def stack_frames(
+    frames: Sequence[Frame],
+    corrections: Sequence[Correction],
+    maps: Sequence[Matrix | Bent],
+    photometry: Sequence[Photometry],
+    canvas: Canvas,
+    reference: Frame,
+    options: Options,
+    resources: Resources,
+    progress: Progress | None = None,
+) -> Planes:
+    """Make the planes of the tile from the raw frames.
+
+    Parameters
+    ----------
+    frames, corrections, maps, photometry : sequences of the same length
+        The registered frames, what is done to their raw pixels, their maps to the reference, and how
+        their values match it.
+    canvas : Canvas
+    reference : Frame
+        Gives the sky surfaces their scale.
+    options : Options
+    resources : Resources
+        Threads and memory; without influence on the result.
+    progress : Progress, optional
+
+    Returns
+    -------
+    Planes
+
+    Raises
+    ------
+    FrameError
+        When a frame cannot be read any more.
+    UsageError
+        When the memory limit is too small for the tile.
+    """
+    progress = progress or NullProgress()
+    if len(frames) > MAX_FRAMES:
+        raise UsageError(f"{len(frames)} frames", f"A tile counts up to {MAX_FRAMES}; stack in groups.")
+    channels = frames[0].channels
+    masters = corrections[0].calibration.nbytes
+    margin = halo(options)
+    limit = memory_limit(frames, canvas, resources, margin, masters)
+    planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols)
+    sources = [
+        source_of(*item, canvas, reference, options) for item in zip(frames, maps, photometry, strict=True)
+    ]
+    free = limit - masters - plane_bytes(canvas, channels)
+    depth = channels + 1 if options.feather else channels  # a weight beside the samples
+    blocks = list(_blocks(canvas, len(frames), depth, free // 4 // resources.workers, margin))
+    shelf = Shelf(open_file_limit(len(frames)), free // 3)
+    pages = PageGuard(shelf, free // 3)
+    weight = np.array([p.weight for p in photometry], np.float32)
+    noise = np.array([p.noise for p in photometry], np.float32)
+    lock = threading.Lock()
+
+    def work(block: Block) -> None:
+        area = _with_margin(block, margin, canvas)
+        active = [k for k, source in enumerate(sources) if source.reaches(area)]
+        if active:
+            samples = np.empty((channels, len(active), area.rows, area.cols), np.float32)
+            for place, k in enumerate(active):
+                warp(shelf.get(k, frames[k], corrections[k]), sources[k], area, samples[:, place])
+            shares = None
+            if options.feather:
+                shares = np.stack([feather(sources[k], area, options.feather) for k in active])
+            tally = _combine(samples, weight[active], shares, noise[active], options, planes, block, area)
+            with lock:
+                planes.tally[active] += tally
+        pages.check()
+
+    progress.stage("stack", len(blocks))
+    run_parallel(work, blocks, resources.workers, progress)
+    thin = planes.coverage < options.min_coverage
+    planes.image[thin] = np.nan
+    planes.uncert[thin] = np.nan
+    return planes
+
+
+def _blocks(canvas: Canvas, frames: int, depth: int, budget: int, margin: int = 0) -> Iterator[Block]:
+    """Cut the canvas into blocks whose samples fit the cache, and the budget in any case."""
+    sample = sample_bytes(frames, depth, margin)
+    cols = min(BLOCK_COLS, canvas.cols)
+    least = max(1, MIN_BLOCK_PIXELS // cols)
+    if margin:  # what lies around small blocks is worked on too often: as large as may be
+        rows = min(MAX_BLOCK_PIXELS // cols, budget // sample // (cols + 2 * margin) - 2 * margin)
+    else:
+        rows = min(max(BLOCK_BYTES // sample, MIN_BLOCK_PIXELS), MAX_BLOCK_PIXELS, budget // sample) // cols
+    rows = max(rows, least)
+    for top in range(0, canvas.rows, rows):
+        for left in range(0, canvas.cols, cols):
+            yield Block(top, left, min(rows, canvas.rows - top), min(cols, canvas.cols - left))
+
+
+def _with_margin(block: Block, margin: int, canvas: Canvas) -> Block:
+    """Return a block with a margin, as far as the canvas goes."""
+    top, left = max(block.top - margin, 0), max(block.left - margin, 0)
+    bottom = min(block.top + block.rows + margin, canvas.rows)
+    right = min(block.left + block.cols + margin, canvas.cols)
+    return Block(top, left, bottom - top, right - left)
+
+
+def _combine(
+    samples: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    shares: NDArray[np.float32] | None,
+    noise: NDArray[np.float32],
+    options: Options,
+    planes: Planes,
+    block: Block,
+    area: Block,
+) -> NDArray[np.int64]:
+    """Reject and combine the samples of an area, the block with its margin; return the block's tallies."""
+    channels, frames, rows, cols = samples.shape
+    tally = np.zeros((frames, channels, 3), np.int64)
+    at = np.s_[block.top : block.top + block.rows, block.left : block.left + block.cols]
+    top, left = block.top - area.top, block.left - area.left
+    inside = np.s_[top : top + block.rows, left : left + block.cols]
+    targets: tuple[NDArray[Any], ...] = (
+        planes.image,
+        planes.uncert,
+        planes.weight,
+        planes.coverage,
+        planes.rejlow,
+        planes.rejhigh,
+    )
+    parts = None if shares is None else shares.reshape(frames, -1)
+    for c in range(channels):
+        made = [np.empty(rows * cols, target.dtype) for target in targets]
+        lost = np.zeros((frames, 3), np.int64)
+        weights, noises = np.ascontiguousarray(weight[:, c]), np.ascontiguousarray(noise[:, c])
+        stack_block(
+            samples[c].reshape(frames, -1),
+            weights,
+            parts,
+            noises,
+            comparators(frames),
+            *rejection(options, frames),
+            *made,
+            lost,
+        )
+        if options.grow:
+            lost = grow(samples[c], weights, parts, noises, options, made, inside)
+        tally[:, c] = lost
+        for target, plane in zip(targets, made, strict=True):
+            target[c][at] = plane.reshape(rows, cols)[inside]
+    return tally

@@ -1,0 +1,223 @@
+"""Warp: what one frame contributes to a block of the tile, straight from its raw pixels.
+
+Only the patch under the block is read; it is demosaiced, interpolated and matched in one go. Without
+demosaicing, each sample is the pixel of the frame that is nearest, in its own colour alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmtile.frames.frame import Frame
+from zmtile.frames.pixels import Pixels
+from zmtile.kernels.bend import NODE_STEP, lay_nodes
+from zmtile.kernels.demosaic import demosaic, pattern_codes, separate
+from zmtile.kernels.warp import COPY, PAD, STEPS, kernel_table, warp_block
+from zmtile.matching.match import Photometry
+from zmtile.options import Options
+from zmtile.registration.mapping import Bent
+from zmtile.registration.transform import Matrix, apply, compose, corners, invert, scale_of
+from zmtile.stacking.canvas import Canvas
+
+__all__ = ["Block", "Source", "feather", "source_of", "warp"]
+
+# A feathered sample keeps this much of its weight, so that a pixel which only such samples reach is a number.
+LEAST_SHARE = 1e-3
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangle of tile pixels."""
+
+    top: int
+    left: int
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """One frame as the second pass needs it.
+
+    Attributes
+    ----------
+    frame : Frame
+    inverse : (2, 3) float64
+        Tile pixel → frame pixel; of a bent map, its matrix alone.
+    bent : Bent or None
+        The way to the reference, where a matrix alone does not tell it.
+    origin : (int, int)
+        Reference pixel (x, y) that is tile pixel (0, 0).
+    kernel : str
+        As for `zmtile.kernels.warp.kernel_table`.
+    clamp : bool
+        Keep interpolation from undershooting.
+    scale : (channels,) float32
+        Factor on the pixel values, the change of pixel area included; a bent map has its own everywhere.
+    surface : (channels, 6) float64
+        Sky added after scaling, as for `zmtile.kernels.warp.warp_block`.
+    middle, half : (float, float) and float
+        Tile pixel at the middle of the reference, and half of its longer side: the surface's units.
+    codes : (2, 2) uint8
+        Colours of a mosaic.
+    direct : bool
+        Take the nearest pixel, in its own colour alone.
+    """
+
+    frame: Frame
+    inverse: Matrix
+    bent: Bent | None
+    origin: tuple[int, int]
+    kernel: str
+    clamp: bool
+    scale: NDArray[np.float32]
+    surface: NDArray[np.float64]
+    middle: tuple[float, float]
+    half: float
+    codes: NDArray[np.uint8]
+    direct: bool
+
+    @property
+    def reach(self) -> int:
+        """Pixels that the kernel, and the demosaic under it, look to either side."""
+        return int(kernel_table(self.kernel).shape[1]) // 2 + 3
+
+    def nodes(self, block: Block) -> NDArray[np.float64] | None:
+        """Return a block's lattice, as for `zmtile.kernels.warp.warp_block`; None without a bend."""
+        if self.bent is None:
+            return None
+        row, col = block.top // NODE_STEP, block.left // NODE_STEP
+        rows = (block.top + block.rows - 1) // NODE_STEP - row + 2
+        cols = (block.left + block.cols - 1) // NODE_STEP - col + 2
+        nodes = np.empty((3, rows, cols))
+        bent, (x0, y0) = self.bent, self.origin
+        lay_nodes(bent.matrix, bent.back, bent.bend, float(x0), float(y0), row, col, nodes)
+        return nodes
+
+    def places(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the frame pixels of tile pixels, (n, 2)."""
+        return apply(self.inverse, xy) if self.bent is None else self.bent.inverse(xy + self.origin)
+
+    def bounds(self, block: Block, nodes: NDArray[np.float64] | None = None) -> tuple[int, int, int, int]:
+        """Return first row, first col, rows, cols of the patch of the frame that a block needs.
+
+        The places of a block's samples lie between those of its nodes. Without the nodes of a bent
+        map the patch is larger: as large as its bend could make it.
+        """
+        right, bottom = block.left + block.cols - 1, block.top + block.rows - 1
+        ends = np.array(
+            [[block.left, block.top], [right, block.top], [block.left, bottom], [right, bottom]], np.float64
+        )
+        x, y = apply(self.inverse, ends).T if nodes is None else nodes[:2]
+        bend_x, bend_y = self.bent.reach if self.bent is not None and nodes is None else (0.0, 0.0)
+        reach, frame = self.reach, self.frame
+        row = max(math.floor(y.min() - bend_y) - reach, 0)
+        col = max(math.floor(x.min() - bend_x) - reach, 0)
+        return (
+            row,
+            col,
+            min(math.floor(y.max() + bend_y) + reach + 2, frame.rows) - row,
+            min(math.floor(x.max() + bend_x) + reach + 2, frame.cols) - col,
+        )
+
+    def reaches(self, block: Block) -> bool:
+        """Tell whether any pixel of the frame may fall on a block."""
+        _, _, rows, cols = self.bounds(block)
+        return rows > 0 and cols > 0
+
+
+def source_of(
+    frame: Frame,
+    to_reference: Matrix | Bent,
+    photometry: Photometry,
+    canvas: Canvas,
+    reference: Frame,
+    options: Options,
+) -> Source:
+    """Return a frame as the second pass needs it; `reference` gives the sky surfaces their scale."""
+    shift = np.array([[1.0, 0.0, canvas.x0], [0.0, 1.0, canvas.y0]])
+    bent = to_reference if isinstance(to_reference, Bent) else None
+    matrix = to_reference.matrix if isinstance(to_reference, Bent) else to_reference
+    inverse = compose(invert(matrix), shift)
+    # Moved by whole pixels, as near as the kernel's table can tell: copied, not interpolated.
+    moved = np.column_stack([np.eye(2), np.rint(inverse[:, 2])])
+    ends = corners(canvas.rows, canvas.cols)
+    whole = bent is None and bool(np.abs(apply(inverse, ends) - apply(moved, ends)).max() < 0.5 / STEPS)
+    inverse = moved if whole else inverse
+    direct = options.cfa == "direct"
+    surface = np.zeros((frame.channels, 6))
+    surface[:, : photometry.surface.shape[1]] = photometry.surface
+    return Source(
+        frame,
+        inverse,
+        bent,
+        (canvas.x0, canvas.y0),
+        COPY if whole or direct else options.kernel,
+        options.clamp,
+        (photometry.scale / (1.0 if bent else scale_of(matrix) ** 2)).astype(np.float32),
+        surface,
+        ((reference.cols - 1) / 2 - canvas.x0, (reference.rows - 1) / 2 - canvas.y0),
+        max(reference.rows, reference.cols) / 2,
+        pattern_codes(frame.cfa) if frame.cfa else np.zeros((2, 2), np.uint8),
+        direct,
+    )
+
+
+def warp(pixels: Pixels, source: Source, block: Block, out: NDArray[np.float32]) -> None:
+    """Fill one frame's samples of a block, (channels, rows, cols): matched values, NaN without data."""
+    nodes = source.nodes(block)
+    row, col, rows, cols = source.bounds(block, nodes)
+    if rows <= 0 or cols <= 0:  # a bend that might have reached the block does not
+        out[:] = np.nan
+        return
+    stored = pixels.patch(row, col, rows, cols)
+    if source.frame.channels == 1:
+        patch = stored.reshape(rows, cols, 1)
+    else:
+        patch = np.empty((rows, cols, PAD), np.float32)
+        planes = np.moveaxis(patch, -1, 0)
+        if source.frame.cfa:
+            lay = separate if source.direct else demosaic
+            lay(stored[0], source.codes, row, col, planes)
+        else:
+            planes[:3] = stored
+    inverse = source.inverse
+    if source.direct:  # copying rounds down: half a pixel further on, that is to the nearest
+        inverse = inverse + np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
+        nodes = None if nodes is None else nodes + np.array([0.5, 0.5, 0.0]).reshape(3, 1, 1)
+    warp_block(
+        patch,
+        row,
+        col,
+        inverse,
+        block.top,
+        block.left,
+        source.kernel,
+        source.clamp,
+        source.scale,
+        source.surface,
+        source.middle,
+        source.half,
+        out,
+        nodes,
+    )
+
+
+def feather(source: Source, block: Block, width: float) -> NDArray[np.float32]:
+    """Return the part of its weight, (rows, cols), that a frame keeps at the pixels of a block.
+
+    It rises from 0 (in truth `LEAST_SHARE`) at the outline of the frame to 1 at `width` frame pixels
+    from it, as 3 t² - 2 t³: without a kink at either end.
+    """
+    y, x = np.mgrid[block.top : block.top + block.rows, block.left : block.left + block.cols]
+    at = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
+    at_x, at_y = source.places(at).T
+    right, bottom = source.frame.cols - 1 - at_x, source.frame.rows - 1 - at_y
+    inside = np.minimum.reduce([at_x, at_y, right, bottom]) + 0.5
+    t = np.clip(inside / width, 0.0, 1.0)
+    share: NDArray[np.float32] = np.maximum(t * t * (3 - 2 * t), LEAST_SHARE).astype(np.float32)
+    return share.reshape(block.rows, block.cols)

@@ -1,0 +1,1 @@
+"""The tile: its planes, its provenance, and the file that holds them."""

@@ -1,0 +1,239 @@
+"""The tile: its planes, its provenance, and the file that holds them."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
+from numpy.typing import NDArray
+
+from zmtile.errors import UsageError
+from zmtile.options import EXTRA_PLANES
+from zmtile.tiles.fitsfile import write_compressed, write_float_image, write_table
+from zmtile.tiles.keywords import set_card
+from zmtile.tiles.records import FrameRecord, from_table, to_columns
+from zmtile.tiles.target import check_target, new_file
+
+__all__ = ["FrameRecord", "Tile", "check_target", "read_tile"]
+
+_STRUCTURAL = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "CHECKSUM", "DATASUM")
+_MENDED = "Stack the frames again; a copy that was damaged on its way can be fetched again from its source."
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A master tile in memory.
+
+    All planes have one shape, (rows, cols) for mono and (3, rows, cols) for colour.
+
+    Attributes
+    ----------
+    image : float32
+        Combined value, ADU of the reference; NaN where there is no data.
+    uncert : float32
+        Its standard error, ADU.
+    weight : float32
+        Sum of the weights of the samples that survived.
+    coverage : uint16
+        Frames with data, before rejection.
+    rejlow, rejhigh : uint16
+        Samples rejected below and above.
+    frames : tuple of FrameRecord
+        One for every input, those left out with their reason.
+    header : fits.Header
+        Of the primary HDU, without the keywords that describe the array itself.
+    """
+
+    image: NDArray[np.float32]
+    uncert: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    coverage: NDArray[np.uint16]
+    rejlow: NDArray[np.uint16]
+    rejhigh: NDArray[np.uint16]
+    frames: tuple[FrameRecord, ...] = field(repr=False)
+    header: fits.Header = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse planes that do not belong together."""
+        planes = (self.image, self.uncert, self.weight, self.coverage, self.rejlow, self.rejhigh)
+        if {plane.shape for plane in planes} != {self.shape} or self.shape[:-2] not in ((), (3,)):
+            raise ValueError(f"planes of a tile have one shape, here they have {[p.shape for p in planes]}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, cols) or (3, rows, cols)."""
+        return self.image.shape
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return 1 if self.image.ndim == 2 else 3
+
+    @property
+    def alpha(self) -> NDArray[np.uint8]:
+        """(rows, cols): 255 where all channels have data, 0 elsewhere."""
+        inside = np.isfinite(self.image).reshape(-1, *self.shape[-2:])
+        return np.asarray(inside.all(axis=0), np.uint8) * np.uint8(255)
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        """Of the image's shape: 1 where it has no data, 0 elsewhere."""
+        return (~np.isfinite(self.image)).astype(np.uint8)
+
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        fill: float | None = None,
+        planes: Sequence[str] = ("mask",),
+    ) -> Path:
+        """Write the tile; the same tile gives the same bytes.
+
+        Parameters
+        ----------
+        path : path
+            Appears complete or not at all, whatever happens.
+        overwrite : bool
+            Replace an existing file.
+        fill : float, optional
+            Written in place of NaN in the image, for programs that cannot read NaN; ZMT_FILL tells
+            of it, and `read_tile` undoes it.
+        planes : sequence of {'mask', 'weight'}
+            Planes beside those that every tile has. astropy's ``CCDData.read`` finds 'mask'.
+
+        Returns
+        -------
+        Path
+            The path as given.
+
+        Raises
+        ------
+        TargetError
+            When it cannot be written there; nothing is left behind.
+        UsageError
+            For planes that do not exist and a fill that is no number.
+        """
+        if unknown := set(planes) - set(EXTRA_PLANES):
+            raise UsageError(
+                f"no plane is called {', '.join(sorted(unknown))}",
+                f"Planes on demand: {', '.join(EXTRA_PLANES)}.",
+            )
+        if fill is not None and not math.isfinite(fill):
+            raise UsageError(f"fill is {fill}", "Give a number such as 0, or leave it out to keep NaN.")
+        header = self.header.copy()
+        header.remove("ZMT_FILL", ignore_missing=True)
+        if fill is not None:
+            set_card(header, "ZMT_FILL", float(fill))
+        spread = _named("UNCERT", "standard error of the image", "adu")
+        spread["UTYPE"] = ("StdDevUncertainty", "kind of uncertainty, for CCDData")
+        with new_file(path, overwrite) as file:
+            write_float_image(file, self.image, header, fill)
+            write_compressed(file, self.coverage, _named("COVERAGE", "frames with data, before rejection"))
+            write_float_image(file, self.uncert, spread, None)
+            write_compressed(file, self.rejlow, _named("REJLOW", "samples rejected below"))
+            write_compressed(file, self.rejhigh, _named("REJHIGH", "samples rejected above"))
+            write_compressed(file, self.alpha, _named("ALPHA", "255 inside the footprint, 0 outside"))
+            if "mask" in planes:
+                write_compressed(file, self.mask, _named("MASK", "1 = no data"))
+            if "weight" in planes:
+                write_float_image(file, self.weight, _named("WEIGHT", "sum of the surviving weights"), None)
+            write_table(file, *to_columns(self.frames, self.channels))
+        return Path(path)
+
+
+def _named(name: str, meaning: str, unit: str = "") -> fits.Header:
+    header = fits.Header()
+    header["EXTNAME"] = (name, meaning)
+    if unit:
+        header["BUNIT"] = (unit, "unit of the pixels")
+    return header
+
+
+def read_tile(path: str | os.PathLike[str]) -> Tile:
+    """Read a tile that zmtile wrote.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Tile
+        NaN where there is no data, also when the file has a fill. A weight that is not in the file
+        is NaN throughout.
+
+    Raises
+    ------
+    UsageError
+        When it is no tile of zmtile, or damaged.
+    """
+    try:
+        # The checksums of headers are let pass: plate solvers add their cards without renewing them.
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with fits.open(path, memmap=False, checksum=True, lazy_load_hdus=False) as hdus:
+                _check_kind(path, hdus)
+                tile = _assembled(hdus)
+        for warning in caught:
+            text = str(warning.message)
+            if issubclass(warning.category, AstropyUserWarning) and (
+                "Datasum" in text or "truncated" in text
+            ):
+                raise UsageError(f"{path}: the tile is damaged ({text.strip()})", _MENDED)
+    except UsageError:
+        raise
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file", "Check the folder and the spelling.") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: this is a folder", "Name a tile in it.") from None
+    except PermissionError:
+        raise UsageError(f"{path}: no permission to read it", "Check the file's mode and owner.") from None
+    except Exception as error:  # a damaged file fails anywhere in the parser
+        detail = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise UsageError(f"{path}: not a tile, or a damaged one ({detail})", _MENDED) from None
+    return tile
+
+
+def _check_kind(path: str | os.PathLike[str], hdus: Any) -> None:
+    if str(hdus[0].header.get("PROGRAM", "")).strip() != "zmtile":
+        raise UsageError(f"{path}: not a tile of zmtile", "Give a file that `zmtile build` wrote.")
+    wanted = ("COVERAGE", "UNCERT", "REJLOW", "REJHIGH", "FRAMES")
+    if missing := [name for name in wanted if name not in hdus]:
+        raise UsageError(f"{path}: the tile is damaged (it has no {', '.join(missing)})", _MENDED)
+
+
+def _assembled(hdus: Any) -> Tile:
+    """Return the tile, with NaN where the file has its fill."""
+
+    def plane(name: str | int, dtype: type) -> NDArray[Any]:
+        return np.array(hdus[name].data, dtype)  # in the byte order of this machine
+
+    header = hdus[0].header.copy()
+    for key in _STRUCTURAL:
+        header.remove(key, ignore_missing=True)
+    image, coverage = plane(0, np.float32), plane("COVERAGE", np.uint16)
+    if "ZMT_FILL" in header:
+        del header["ZMT_FILL"]
+        if "MASK" in hdus:
+            image[plane("MASK", np.uint8) > 0] = np.nan
+        else:
+            image[coverage < max(1, int(header.get("ZMT_MINC", 1)))] = np.nan
+    return Tile(
+        image=image,
+        uncert=plane("UNCERT", np.float32),
+        weight=plane("WEIGHT", np.float32) if "WEIGHT" in hdus else np.full_like(image, np.nan),
+        coverage=coverage,
+        rejlow=plane("REJLOW", np.uint16),
+        rejhigh=plane("REJHIGH", np.uint16),
+        frames=from_table(hdus["FRAMES"].data),
+        header=header,
+    )
