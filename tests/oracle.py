@@ -146,6 +146,21 @@ def kernel_weights(name, t):
     return values / values.sum()
 
 
+def wide_weights(name, t, span, places=200):
+    """Weights of the pixels for a place t, as means over the places within span / 2 of it.
+
+    The middle pair of taps are the pixels to the left and right of t.
+    """
+    half = {"bilinear": 1, "cubic": 2, "lanczos3": 3, "lanczos4": 4}[name] + math.ceil(span / 2)
+    total = np.zeros(2 * half)
+    for k in range(places):
+        place = t + span * ((k + 0.5) / places - 0.5)
+        weights = kernel_weights(name, place - math.floor(place))
+        first = math.floor(place) + 1 - len(weights) // 2 - (1 - half)
+        total[first : first + len(weights)] += weights / places
+    return total
+
+
 # Weights of a 5 × 5 patch, times 8, as printed by Malvar, He and Cutler: green where another colour was
 # measured; a colour at a green pixel whose row, or column, holds it; red at blue and blue at red. Behind
 # each, the share that is taken of its difference from the mean of the nearest samples.

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmtile.kernels.demosaic import demosaic, pattern_codes
-from zmtile.kernels.warp import COPY, PAD, STEPS, kernel_table, warp_block
+from zmtile.kernels.tables import COPY, STEPS, kernel_table
+from zmtile.kernels.warp import PAD, warp_block
 from zmtile.options import KERNELS
 from zmtile.registration.transform import invert
 

@@ -19,12 +19,12 @@ from zmtile.frames.hotpixels import check_hot_pixels, find_hot_pixels
 from zmtile.frames.intake import check_mixture, drop_copies, measure_frames, read_frames
 from zmtile.frames.masters import read_masters
 from zmtile.frames.measure import FrameStats
-from zmtile.kernels.warp import COPY, lost_margin
+from zmtile.kernels.tables import COPY, lost_margin, span_of
 from zmtile.matching.match import Photometry, match
 from zmtile.memory import memory_limit, memory_needed
 from zmtile.options import Options, Resources
 from zmtile.progress import NullProgress, Progress
-from zmtile.registration.mapping import Bent, map_of
+from zmtile.registration.mapping import Bent, map_of, scale_of
 from zmtile.registration.register import Registration
 from zmtile.registration.selection import (
     register_chosen,
@@ -179,8 +179,9 @@ def plan_tile(
     transforms = [t for t in registration.transforms if t is not None]
     maps = [map_of(t) for t in transforms]
     kernel = COPY if options.cfa == "direct" else options.kernel
-    margin = lost_margin(kernel, kernel != COPY and any(frame.cfa for frame in chosen))
-    canvas = frame_up(chosen, maps, home, options.framing, margin)
+    mosaic = kernel != COPY and any(frame.cfa for frame in chosen)
+    margins = [lost_margin(kernel, mosaic, span_of(scale_of(m))) for m in maps]
+    canvas = frame_up(chosen, maps, home, options.framing, margins)
     # Better said now than after the long work.
     memory_limit(chosen, canvas, resources, halo(options), calibration.nbytes)
     records = records_of(frames, corrections, stats, registration, photometry, unreadable, failures)

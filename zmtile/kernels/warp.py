@@ -8,7 +8,7 @@ Measured on one core for cubic and three channels: 5 times faster than a loop ov
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,56 +19,12 @@ from numpy.typing import NDArray
 
 from zmtile.kernels import kernel
 from zmtile.kernels.bend import NODE_STEP
+from zmtile.kernels.tables import kernel_table, spread_table
 
-__all__ = ["COPY", "PAD", "STEPS", "kernel_table", "lost_margin", "spread_table", "warp_block"]
+__all__ = ["PAD", "warp_block"]
 
-# Positions between two pixels that a table holds; the nearest one is off by 1/4096 px at most.
-STEPS = 2048
 # Floats of a pixel in a colour patch.
 PAD = 4
-COPY = "copy"
-_TAPS = {COPY: 1, "bilinear": 2, "cubic": 4, "lanczos3": 6, "lanczos4": 8}
-
-
-@lru_cache(maxsize=8)
-def kernel_table(name: str) -> NDArray[np.float32]:
-    """Return the weights of a kernel for every position between two pixels.
-
-    'cubic' is the convolution of [Keys1981]_ with a = -1/2 (Catmull-Rom), 'lanczos3' and
-    'lanczos4' are the windowed sinc of [Duchon1979]_. Weights are normalised to sum to 1.
-
-    Returns
-    -------
-    (STEPS + 1, taps) float32
-        Row s: position s / STEPS right of the pixel that tap taps/2 - 1 belongs to. 'copy' has one
-        row and one tap: a frame that is moved by whole pixels is not interpolated at all.
-    """
-    taps = _TAPS[name]
-    if taps == 1:
-        return np.ones((1, 1), np.float32)
-    place = np.arange(STEPS + 1)[:, None] / STEPS
-    t = np.abs(np.arange(1 - taps // 2, taps // 2 + 1)[None] - place)
-    if name == "bilinear":
-        weight = np.maximum(1.0 - t, 0.0)
-    elif name == "cubic":
-        near = (1.5 * t - 2.5) * t * t + 1.0
-        far = ((-0.5 * t + 2.5) * t - 4.0) * t + 2.0
-        weight = np.where(t <= 1.0, near, np.where(t < 2.0, far, 0.0))
-    else:
-        weight = np.where(t < taps / 2, np.sinc(t) * np.sinc(t / (taps / 2)), 0.0)
-    table: NDArray[np.float32] = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
-    return table
-
-
-def lost_margin(name: str, mosaic: bool) -> int:
-    """Return how many pixels at the edge of a frame interpolation cannot reach."""
-    return max(_TAPS[name] // 2 - 1, 0) + int(mosaic)
-
-
-@lru_cache(maxsize=16)
-def spread_table(name: str, depth: int) -> NDArray[np.float32]:
-    """Return `kernel_table` with every weight repeated for the `depth` floats of a pixel."""
-    return np.repeat(kernel_table(name), depth, axis=1)
 
 
 @intrinsic(prefer_literal=True)
@@ -163,8 +119,9 @@ def _index(value: int) -> Any:
     return ir.Constant(ir.IntType(64), value)
 
 
-def _make_warp(taps: int, depth: int, bent: bool) -> Any:
-    """Compile the warp for one kernel size, one number of floats in a pixel, and one kind of map."""
+@cache
+def _warp_of(taps: int, depth: int, bent: bool) -> Any:
+    """Return the warp for one kernel size, one number of floats in a pixel, and one kind of map."""
     before = 0 if taps == 1 else taps // 2 - 1
 
     def warp(
@@ -253,12 +210,6 @@ def _make_warp(taps: int, depth: int, bent: bool) -> Any:
     return kernel(warp)
 
 
-_WARPS = {
-    (taps, depth, bent): _make_warp(taps, depth, bent)
-    for taps in _TAPS.values()
-    for depth in (1, PAD)
-    for bent in (False, True)
-}
 _NO_NODES = np.empty((3, 0, 0))
 
 
@@ -277,6 +228,7 @@ def warp_block(
     half: float,
     out: NDArray[np.float32],
     nodes: NDArray[np.float64] | None = None,
+    span: float = 0.0,
 ) -> None:
     """Sample a patch of a frame at a block of tile pixels and match it photometrically.
 
@@ -312,10 +264,12 @@ def warp_block(
     nodes : (3, node rows, node cols) float64, optional
         The block's lattice, from `zmtile.kernels.bend.lay_nodes`; takes the place of the matrix. Between
         nodes, places and the change of area are linear.
+    span : float
+        As for `kernel_table`.
     """
     depth = patch.shape[2]
-    table = kernel_table(name)
-    _WARPS[table.shape[1], depth, nodes is not None](
+    table = kernel_table(name, span)
+    _warp_of(table.shape[1], depth, nodes is not None)(
         patch,
         row,
         col,
@@ -323,7 +277,7 @@ def warp_block(
         _NO_NODES if nodes is None else nodes,
         top,
         left,
-        spread_table(name, depth),
+        spread_table(name, depth, span),
         table,
         clamp and table.shape[1] > 2,
         scale,

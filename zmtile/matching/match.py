@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from zmtile.frames.frame import Frame
 from zmtile.frames.measure import FrameStats
+from zmtile.kernels.tables import span_of
 from zmtile.matching.fluxscale import flux_scales
 from zmtile.matching.pairs import pair_frames
 from zmtile.matching.skysurface import sky_surfaces
@@ -40,7 +41,7 @@ class Photometry:
     weight : (channels,) float64
         Of the frame in the mean; the group's largest is 1.
     noise : (channels,) float64
-        Sigma of a pixel after scaling, reference ADU.
+        Sigma of a pixel after scaling, reference ADU; of a frame with finer pixels, of their mean.
     """
 
     scale: NDArray[np.float64]
@@ -94,5 +95,8 @@ def match(
     side = np.sqrt(area)
     fwhm = np.array([s.fwhm for s in stats]) * side
     weight = frame_weights(options.weight, noise * side[:, None], fwhm, scale / light)
+    # A sample of a frame with finer pixels is their mean, and has that noise.
+    finer = np.array([span_of(s) > 0.0 for s in side])
+    noise[finer] *= side[finer, None]
     progress.step()
     return tuple(Photometry(scale[k], surface[k], weight[k], np.nan_to_num(noise[k])) for k in range(count))

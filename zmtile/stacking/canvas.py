@@ -36,7 +36,7 @@ class Canvas:
 
 
 def frame_up(
-    frames: Sequence[Frame], maps: Sequence[Map], reference: int, framing: str, margin: int = 0
+    frames: Sequence[Frame], maps: Sequence[Map], reference: int, framing: str, margins: Sequence[int] = ()
 ) -> Canvas:
     """Return the canvas for the registered frames.
 
@@ -46,8 +46,8 @@ def frame_up(
         Registered frames and their maps to the reference.
     reference : int
         Index of the reference among them.
-    margin : int
-        Pixels at the edge of a frame that the intersection keeps clear of: what interpolation
+    margins : sequence of int, optional
+        Pixels at the edge of each frame that the intersection keeps clear of: what interpolation
         cannot reach.
     framing : {'reference', 'union', 'intersection'}
         The reference frame; the smallest rectangle around all frames; the largest rectangle that
@@ -66,7 +66,9 @@ def frame_up(
         x0, y0 = (int(v) for v in np.floor(every.min(axis=0) + 1e-6))
         x1, y1 = (int(v) for v in np.ceil(every.max(axis=0) - 1e-6))
         return Canvas(y1 - y0 + 1, x1 - x0 + 1, x0, y0)
-    inner = [_inner(m, f, margin) for f, m in zip(frames, maps, strict=True)]
+    inner = [
+        _inner(m, f, margin) for f, m, margin in zip(frames, maps, margins or [0] * len(frames), strict=True)
+    ]
     box = _largest_rectangle(inner)
     if box is None:
         raise UsageError(

@@ -16,7 +16,8 @@ from zmtile.frames.frame import Frame
 from zmtile.frames.pixels import Pixels
 from zmtile.kernels.bend import NODE_STEP, lay_nodes
 from zmtile.kernels.demosaic import demosaic, pattern_codes, separate
-from zmtile.kernels.warp import COPY, PAD, STEPS, kernel_table, warp_block
+from zmtile.kernels.tables import COPY, STEPS, kernel_table, span_of
+from zmtile.kernels.warp import PAD, warp_block
 from zmtile.matching.match import Photometry
 from zmtile.options import Options
 from zmtile.registration.mapping import Bent
@@ -53,7 +54,9 @@ class Source:
     origin : (int, int)
         Reference pixel (x, y) that is tile pixel (0, 0).
     kernel : str
-        As for `zmtile.kernels.warp.kernel_table`.
+        As for `zmtile.kernels.tables.kernel_table`.
+    span : float
+        Width of a tile pixel in the frame, from `zmtile.kernels.tables.span_of`.
     clamp : bool
         Keep interpolation from undershooting.
     scale : (channels,) float32
@@ -73,6 +76,7 @@ class Source:
     bent: Bent | None
     origin: tuple[int, int]
     kernel: str
+    span: float
     clamp: bool
     scale: NDArray[np.float32]
     surface: NDArray[np.float64]
@@ -84,7 +88,7 @@ class Source:
     @property
     def reach(self) -> int:
         """Pixels that the kernel, and the demosaic under it, look to either side."""
-        return int(kernel_table(self.kernel).shape[1]) // 2 + 3
+        return int(kernel_table(self.kernel, self.span).shape[1]) // 2 + 3
 
     def nodes(self, block: Block) -> NDArray[np.float64] | None:
         """Return a block's lattice, as for `zmtile.kernels.warp.warp_block`; None without a bend."""
@@ -157,6 +161,7 @@ def source_of(
         bent,
         (canvas.x0, canvas.y0),
         COPY if whole or direct else options.kernel,
+        span_of(scale_of(matrix)),
         options.clamp,
         (photometry.scale / (1.0 if bent else scale_of(matrix) ** 2)).astype(np.float32),
         surface,
@@ -204,6 +209,7 @@ def warp(pixels: Pixels, source: Source, block: Block, out: NDArray[np.float32])
         source.half,
         out,
         nodes,
+        source.span,
     )
 
 
