@@ -58,7 +58,8 @@ def build(used, options=None, wcs=None, shape=(20, 30), **more) -> fits.Header:
     return tile_header(
         used[0], used, options=options or Options(), canvas_origin=(-3, 4), shape=shape,
         n_inputs=len(used) + 2, wcs_cards=fits.Header(wcs) if wcs else None,
-        tile_id="0123456789abcdef", models=["similarity", "homography", "affine"], **more,
+        tile_id="0123456789abcdef", models=["similarity", "homography", "affine"],
+        sky_degree=(options or Options()).sky_degree or 1, **more,
     )  # fmt: skip
 
 

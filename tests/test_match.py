@@ -50,7 +50,7 @@ def sky_left(group, light, k, points):
     middle = np.array([(SPEC.cols - 1) / 2, (SPEC.rows - 1) / 2])
     linear = np.linalg.inv(truth.matrices[k][:, :2])
     there = (points - truth.matrices[k][:, 2]) @ linear.T - middle
-    terms = surface_terms(points, SPEC.rows, SPEC.cols, 1)[:, : light.surface.shape[1]]
+    terms = surface_terms(points, SPEC.rows, SPEC.cols, light.sky_degree)
     left = []
     for c in range(3):
         c0, cx, cy = truth.sky[k, c]
@@ -159,3 +159,21 @@ def test_a_binned_frame_weighs_as_what_it_was_binned_from(tmp_path, weight):
     lights = match(frames, stats, [IDENTITY, double], 0, Options(weight=weight), NullProgress())
     # Coarser pixels blur its stars a little. Counted by pixels, it would weigh four times as much.
     assert lights[1].weight[0] / lights[0].weight[0] == pytest.approx(1.0, abs=0.25)
+
+
+@pytest.mark.parametrize(
+    ("shift", "options", "degree"),
+    [
+        (0.3, {}, 2),
+        (0.6, {}, 1),
+        (0.6, {"sky_degree": 2}, 2),
+        (0.3, {"sky_degree": 1}, 1),
+        (0.3, {"normalize": "both"}, 0),
+    ],
+)
+def test_surfaces_bend_where_half_of_every_frame_lies_on_the_reference(group, shift, options, degree):
+    frames, stats, _ = group
+    moved = IDENTITY + np.array([[0, 0, shift * SPEC.cols], [0, 0, 0]])
+    maps = [IDENTITY, IDENTITY, moved]
+    found = match(frames[:3], stats[:3], maps, 0, Options(**options), NullProgress())
+    assert {light.sky_degree for light in found} == {degree}

@@ -80,8 +80,9 @@ class Options:
     normalize : {'none', 'offset', 'scale', 'both', 'surface'}
         What is matched to the reference: the level of the sky, the star fluxes, or both; 'surface'
         matches the fluxes and the sky by a low-order surface for each frame and channel.
-    sky_degree : {1, 2}
-        Degree of that surface: a plane, or one that bends.
+    sky_degree : {1, 2}, optional
+        Degree of that surface: a plane, or one that bends. When not given, it bends if at least
+        half of every frame lies on the reference.
     weight : {'none', 'noise', 'fwhm', 'stars'}
         Weights of the mean: equal; inverse variance of the frame after scaling; those that show
         faint stars best, by noise and FWHM; squared signal-to-noise of the matched stars.
@@ -139,7 +140,7 @@ class Options:
     transform: str = "auto"
     framing: str = "reference"
     normalize: str = "surface"
-    sky_degree: int = 1
+    sky_degree: int | None = None
     weight: str = "noise"
     feather: float = 0.0
     reject: str = "winsor"
@@ -203,11 +204,11 @@ class Options:
 
     def _check_matching(self) -> None:
         """Refuse values of the matching that make no sense, or contradict each other."""
-        if self.sky_degree not in SKY_DEGREES:
+        if self.sky_degree is not None and self.sky_degree not in SKY_DEGREES:
             raise UsageError(
                 f"sky degree is {self.sky_degree}", "Give 1 for a plane, 2 for a surface that bends."
             )
-        if self.sky_degree != 1 and self.normalize != "surface":
+        if self.sky_degree is not None and self.normalize != "surface":
             raise UsageError(
                 f"--sky-degree belongs to surfaces, not to --normalize {self.normalize}",
                 "Add --normalize surface, or leave it out.",

@@ -224,6 +224,7 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         n_inputs=len(records),
         wcs_cards=_wcs_cards(plan),
         models=[t.model for t in plan.transforms],
+        sky_degree=plan.photometry[0].sky_degree,
         tile_id=tile_id([r.sha256 for r in records if r.used], plan.options, calibration.hashes),
         calibration=calibration,
     )

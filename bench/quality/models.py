@@ -49,7 +49,8 @@ def star_list(spec: make_group.GroupSpec, truth: make_group.Truth, k: int) -> Fr
     flux = np.concatenate([flux[seen], rng.uniform(1000, 3000, ghosts)])
     error = np.concatenate([error, np.full(ghosts, 0.2)])
     order = np.argsort(-flux)
-    stars = Stars(*points[order].T, flux[order], error[order], np.empty((1, 0), np.float32))
+    size = np.full(len(order), 2.0)
+    stars = Stars(*points[order].T, flux[order], error[order], np.empty((1, 0), np.float32), size)
     mesh = np.full((1, 2, 2), 900.0, np.float32)
     return FrameStats(stars, 3.0, 0.95, np.array([45.0]), SkyMesh(64, mesh, mesh), 0, 1.0, "")
 

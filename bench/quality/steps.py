@@ -40,7 +40,7 @@ ROWS: dict[str, tuple[dict[str, Any], bool]] = {
     "none": ({"normalize": "none"}, False),
     "offset": ({"normalize": "offset"}, False),
     "both": ({"normalize": "both"}, True),
-    "surface": ({"normalize": "surface"}, True),
+    "surface 1": ({"normalize": "surface", "sky_degree": 1}, True),
     "surface 2": ({"normalize": "surface", "sky_degree": 2}, True),
     "floor": ({"normalize": "none"}, True),
     "filler": ({"normalize": "both"}, True),

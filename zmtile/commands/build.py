@@ -86,7 +86,13 @@ Exit codes:
 @registration("--transform", type=options.TRANSFORMS, help="Model fitted on the matched stars.")
 @registration("--framing", type=options.FRAMINGS, help="What the tile shows.")
 @matching("--normalize", type=options.NORMALIZATIONS, help="What is matched to the reference.")
-@matching("--sky-degree", type=int, metavar="N", help="Degree of the sky surfaces: 1 or 2.")
+@matching(
+    "--sky-degree",
+    type=int,
+    metavar="N",
+    show_default="by the overlaps",
+    help="Degree of the sky surfaces: 1 or 2.",
+)
 @matching("--weight", type=options.WEIGHTS, help="Weights of the mean.")
 @matching(
     "--feather",

@@ -6,6 +6,7 @@ determinant keeps the flux of a star when pixel scales differ.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,10 +22,15 @@ from zmtile.matching.skysurface import sky_surfaces
 from zmtile.matching.weights import frame_weights
 from zmtile.options import SCALED, Options
 from zmtile.progress import Progress
-from zmtile.registration.mapping import Bent, scale_of
+from zmtile.registration.mapping import Bent, apply, scale_of
 from zmtile.registration.transform import Matrix
 
 __all__ = ["Photometry", "match"]
+
+log = logging.getLogger("zmtile")
+
+# Sky surfaces bend, unless told otherwise, if at least this much of every frame lies on the reference.
+BENDING_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,11 @@ class Photometry:
     surface: NDArray[np.float64]
     weight: NDArray[np.float64]
     noise: NDArray[np.float64]
+
+    @property
+    def sky_degree(self) -> int:
+        """Degree of the surface."""
+        return {1: 0, 3: 1, 6: 2}[self.surface.shape[1]]
 
 
 def match(
@@ -87,7 +98,7 @@ def match(
     area = np.array([scale_of(m) ** 2 for m in maps])
     surface = np.zeros((count, channels, 1))
     if options.normalize in ("offset", "both", "surface"):
-        degree = options.sky_degree if options.normalize == "surface" else 0
+        degree = _degree(frames, maps, reference, options)
         surface = sky_surfaces(frames, stats, maps, pairs, reference, scale / area[:, None], degree)
     noise = np.array([s.noise for s in stats]) * scale / area[:, None]
     # Magnified pixels share their noise with their neighbours. What a weight must know is the
@@ -100,3 +111,27 @@ def match(
     noise[finer] *= side[finer, None]
     progress.step()
     return tuple(Photometry(scale[k], surface[k], weight[k], np.nan_to_num(noise[k])) for k in range(count))
+
+
+def _degree(frames: Sequence[Frame], maps: Sequence[Matrix | Bent], reference: int, options: Options) -> int:
+    """Return the degree of the sky surfaces: the one asked for, or what the overlaps bear.
+
+    An error of a bend grows with the square of the distance from where it was measured.
+    """
+    if options.normalize != "surface":
+        return 0
+    if options.sky_degree is not None:
+        return options.sky_degree
+    home = frames[reference]
+    least = min(_share(f, m, home) for f, m in zip(frames, maps, strict=True))
+    degree = 2 if least >= BENDING_SHARE else 1
+    log.debug("sky surfaces of degree %d: frames lie on the reference by %.0f%% or more", degree, 100 * least)
+    return degree
+
+
+def _share(frame: Frame, moved_by: Matrix | Bent, reference: Frame) -> float:
+    """Return the fraction of a frame that lies on the reference."""
+    x, y = np.meshgrid(np.linspace(0, frame.cols - 1, 17), np.linspace(0, frame.rows - 1, 17))
+    there = apply(moved_by, np.column_stack([x.ravel(), y.ravel()]))
+    inside = (there >= 0) & (there <= [reference.cols - 1, reference.rows - 1])
+    return float(inside.all(axis=1).mean())

@@ -34,6 +34,7 @@ def tile_header(
     wcs_cards: fits.Header | None,
     tile_id: str,
     models: Sequence[str],
+    sky_degree: int,
     calibration: Calibration | None = None,
     backend: str = "cpu",
 ) -> fits.Header:
@@ -57,6 +58,8 @@ def tile_header(
         From `tile_id`.
     models : sequence of str
         Models of the frames' transforms.
+    sky_degree : int
+        Of the sky surfaces, 0 to 2.
     calibration : Calibration, optional
         The masters that were used.
     backend : {'cpu', 'gpu'}
@@ -90,6 +93,7 @@ def tile_header(
         "ZMT_NANS": True,
         "ALPHAEXT": "ALPHA",
         **_choices(options),
+        "ZMT_SDEG": sky_degree,
         "ZMT_MODL": max(models, key=MODELS.index),
         **(_masters(calibration) if calibration else {}),
     }
@@ -195,7 +199,6 @@ def _choices(options: Options) -> dict[str, Any]:
         "ZMT_KERN": "nearest" if options.cfa == "direct" else options.kernel,
         "ZMT_CLMP": options.clamp and options.cfa != "direct",
         "ZMT_NORM": options.normalize,
-        "ZMT_SDEG": options.sky_degree,
         "ZMT_WGHT": options.weight,
         "ZMT_FEAT": float(options.feather),
         "ZMT_REJ": options.reject,
