@@ -8,6 +8,7 @@ import warnings
 import make_group
 import numpy as np
 import pytest
+import threadpoolctl
 from astropy.io import fits
 
 from zmtile import FrameError, Options, Resources, TooFewFrames, UsageError, build_tile
@@ -358,3 +359,13 @@ def test_the_shape_of_blocks_changes_no_bit_of_a_feathered_tile(lights, feathere
     monkeypatch.setattr(stack, "MAX_BLOCK_PIXELS", 37 * 11)
     again = build_tile(lights, Options(reference=lights[0].name, framing="union", feather=40.0))
     assert same_pixels(feathered, again)
+
+
+def test_linear_algebra_has_one_thread_whatever_the_machine_has(lights, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "zmtile.pipeline.check_mixture", lambda *_: seen.extend(threadpoolctl.threadpool_info())
+    )
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        plan_tile(lights, Options())
+    assert {pool["num_threads"] for pool in seen if pool["user_api"] == "blas"} == {1}

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from zmtile.errors import FrameError, TooFewFrames
 from zmtile.frames.calibrate import Correction
@@ -143,7 +144,14 @@ def plan_tile(
     progress: Progress | None = None,
 ) -> Plan:
     """Do all of `build_tile` that comes before the second pass over the pixels."""
-    options, resources, progress = options or Options(), resources or Resources(), progress or NullProgress()
+    # More threads would sum in another order: other bits.
+    with threadpool_limits(1, "blas"):
+        return _planned(paths, options or Options(), resources or Resources(), progress or NullProgress())
+
+
+def _planned(
+    paths: Sequence[str | os.PathLike[str]], options: Options, resources: Resources, progress: Progress
+) -> Plan:
     frames, unreadable = read_frames(paths, options, progress)
     check_mixture(frames, options)
     if options.hot_pixels:

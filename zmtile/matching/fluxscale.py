@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zmtile.frames.frame import Frame
 from zmtile.frames.measure import FrameStats
-from zmtile.matching.pairs import Pair, solve_blocks
+from zmtile.matching.pairs import Pair, Ties
 from zmtile.registration.mapping import Map, compose, invert
 from zmtile.registration.starfield import Field, final_radius, pair_up
 
@@ -33,7 +33,7 @@ def flux_scales(
     """Factor of each frame and channel from the fluxes of the stars that pairs have in common."""
     count, channels = len(frames), frames[0].channels
     fields = [Field(s.stars, f.rows, f.cols, s.fwhm) for f, s in zip(frames, stats, strict=True)]
-    normal, right = np.zeros((channels, count, count)), np.zeros((channels, count))
+    ties, one = [Ties(count, 1) for _ in range(channels)], np.ones((1, 1))
     for pair in pairs:
         a, b = pair.a, pair.b
         across = compose(invert(maps[b]), maps[a])
@@ -48,14 +48,10 @@ def flux_scales(
                 _flux_error(stats[b], c),
             )
             if ratio is not None:
-                weight = ratio[1] ** -2.0
-                normal[c][[a, b], [a, b]] += weight
-                normal[c][[a, b], [b, a]] -= weight
-                right[c, a] -= weight * ratio[0]
-                right[c, b] += weight * ratio[0]
+                ties[c].tie(pair, one, np.array([-ratio[0]]), np.array([ratio[1] ** -2.0]))
     logs, known = np.zeros((count, channels)), np.zeros((count, channels), bool)
     for c in range(channels):
-        solution, known[:, c] = solve_blocks(normal[c], right[c], 1, reference)
+        solution, known[:, c] = ties[c].solve(reference)
         logs[:, c] = solution[:, 0]
     for k, tied in enumerate(known):
         if not tied.all():

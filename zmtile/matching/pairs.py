@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zmtile.frames.frame import Frame
 from zmtile.registration.mapping import Map, apply, border
 
-__all__ = ["Pair", "pair_frames", "solve_blocks"]
+__all__ = ["Pair", "Ties", "pair_frames"]
 
 PARTNERS = 8
 
@@ -60,25 +60,80 @@ def pair_frames(frames: Sequence[Frame], maps: Sequence[Map], reference: int) ->
     return [Pair(a, b) for a, b in sorted(found)]
 
 
-def solve_blocks(
-    normal: NDArray[np.float64], right: NDArray[np.float64], terms: int, reference: int
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Solve the normal equations with the reference's surface held at zero."""
-    count = len(right) // terms
-    linked = np.abs(normal.reshape(count, terms, count, terms)).sum(axis=(1, 3)) > 0
-    tied = np.zeros(count, bool)
-    tied[reference] = True
-    for _ in range(count):
-        grown = tied | (linked & tied[None, :]).any(axis=1)
-        if (grown == tied).all():
-            break
-        tied = grown
-    free = tied.copy()
-    free[reference] = False
-    solution = np.zeros((count, terms))
-    if free.any():
-        index = np.repeat(free, terms)
-        # Ties to the reference and the expectation of slopes leave nothing undetermined.
-        solved = np.linalg.solve(normal[np.ix_(index, index)], right[index])
-        solution[free] = solved.reshape(-1, terms)
-    return solution, tied
+class Ties:
+    """What pairs of frames say of each other, and its least squares.
+
+    Frames have unknowns x_k, (terms,). A pair (a, b) says basis · (x_a - x_b) = difference; a frame
+    may be told beside it how large its unknowns are expected to be. Only frames that are tied to each
+    other share entries of the normal matrix, so it is kept sparse.
+
+    Parameters
+    ----------
+    count, terms : int
+        Frames, and unknowns of each.
+    """
+
+    def __init__(self, count: int, terms: int) -> None:
+        self._own = np.zeros((count, terms, terms))
+        self._right = np.zeros((count, terms))
+        self._pairs: list[Pair] = []
+        self._shared: list[NDArray[np.float64]] = []
+
+    def tie(
+        self,
+        pair: Pair,
+        basis: NDArray[np.float64],
+        difference: NDArray[np.float64],
+        weight: NDArray[np.float64],
+    ) -> None:
+        """Add equations: (n, terms), (n,), and the inverse variances (n,)."""
+        block = basis.T @ (basis * weight[:, None])
+        pull = basis.T @ (difference * weight)
+        self._own[[pair.a, pair.b]] += block
+        self._right[pair.a] += pull
+        self._right[pair.b] -= pull
+        self._pairs.append(pair)
+        self._shared.append(block)
+
+    def expect(self, k: int, precision: NDArray[np.float64]) -> None:
+        """Expect the unknowns of a frame near 0, with an inverse covariance (terms, terms)."""
+        self._own[k] += precision
+
+    def solve(self, reference: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Solve for all frames, with the reference's unknowns held at 0.
+
+        Returns
+        -------
+        (count, terms) float64, (count,) bool
+            The unknowns, and which frames are tied to the reference; those of the others are 0.
+        """
+        from scipy.sparse import coo_array, csc_array
+        from scipy.sparse.csgraph import connected_components
+        from scipy.sparse.linalg import spsolve
+
+        count, terms = self._right.shape
+        ends = np.array([(p.a, p.b) for p in self._pairs], np.int64).reshape(-1, 2)
+        links = coo_array((np.ones(len(ends)), tuple(ends.T)), (count, count))
+        family = connected_components(links, directed=False)[1]
+        tied: NDArray[np.bool_] = family == family[reference]
+        solution = np.zeros((count, terms))
+        free = np.flatnonzero(tied & (np.arange(count) != reference))
+        if not free.size:
+            return solution, tied
+        place = np.full(count, -1)
+        place[free] = np.arange(free.size)
+        between = (place[ends] >= 0).all(axis=1)
+        i, j = place[ends[between]].T
+        shared = -np.array(self._shared).reshape(-1, terms, terms)[between]
+        diagonal = np.arange(free.size)
+        # Every block with its row and column; those off the diagonal both ways, since it is symmetric.
+        blocks = np.concatenate([self._own[free], shared, shared.transpose(0, 2, 1)])
+        row, col = np.concatenate([diagonal, i, j]), np.concatenate([diagonal, j, i])
+        unknown = np.arange(terms)
+        rows = np.broadcast_to(row[:, None, None] * terms + unknown[:, None], blocks.shape)
+        cols = np.broadcast_to(col[:, None, None] * terms + unknown, blocks.shape)
+        size = free.size * terms
+        matrix = csc_array(coo_array((blocks.ravel(), (rows.ravel(), cols.ravel())), (size, size)))
+        # Ties to the reference and the expectations leave nothing undetermined.
+        solution[free] = np.reshape(spsolve(matrix, self._right[free].ravel()), (-1, terms))
+        return solution, tied

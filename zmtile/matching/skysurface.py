@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zmtile.frames.frame import Frame
 from zmtile.frames.measure import FrameStats, SkyMesh
-from zmtile.matching.pairs import Pair, solve_blocks
+from zmtile.matching.pairs import Pair, Ties
 from zmtile.registration.mapping import Bent, apply, area_at, invert, scale_of
 from zmtile.registration.transform import Matrix
 
@@ -104,13 +104,14 @@ def sky_surfaces(
             size = np.column_stack([slope, slope, bend, bend, bend])[:, : flat - 1]
             for _ in range(6):
                 weights = [_biweight(residual) for residual in left]
-                normal, right = _normal_equations(common, weights, c, count, flat)
+                ties = Ties(count, flat)
+                for both, weight in zip(common, weights, strict=True):
+                    w = weight / both.variance[:, c]
+                    ties.tie(both.pair, both.basis[:, :flat], both.difference[:, c], w)
                 for k in range(count):
                     rows_k = local[k][: flat - 1, :flat]
-                    normal[k, :, k] += rows_k.T @ (rows_k / size[k, :, None] ** 2)
-                solution, tied = solve_blocks(
-                    normal.reshape(count * flat, -1), right.ravel(), flat, reference
-                )
+                    ties.expect(k, rows_k.T @ (rows_k / size[k, :, None] ** 2))
+                solution, tied = ties.solve(reference)
                 left = [both.left(solution, c) for both in common]
         surface[:, c] = solution
     for k in np.flatnonzero(~tied).tolist():
@@ -132,25 +133,6 @@ class _Common:
         surface = solution[self.pair.a] - solution[self.pair.b]
         left: NDArray[np.float64] = self.difference[:, channel] - self.basis[:, : surface.size] @ surface
         return left
-
-
-def _normal_equations(
-    common: Sequence[_Common], weights: Sequence[NDArray[np.float64]], channel: int, count: int, terms: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return normal matrix (frames, terms, frames, terms) and right-hand side (frames, terms)."""
-    normal, right = np.zeros((count, terms, count, terms)), np.zeros((count, terms))
-    for both, weight in zip(common, weights, strict=True):
-        a, b, w = both.pair.a, both.pair.b, weight / both.variance[:, channel]
-        basis = both.basis[:, :terms]
-        block = basis.T @ (basis * w[:, None])
-        pull = basis.T @ (both.difference[:, channel] * w)
-        normal[a, :, a] += block
-        normal[b, :, b] += block
-        normal[a, :, b] -= block
-        normal[b, :, a] -= block
-        right[a] += pull
-        right[b] -= pull
-    return normal, right
 
 
 def _local_terms(frame: Frame, moved_by: Matrix | Bent, reference: Frame, degree: int) -> NDArray[np.float64]:
