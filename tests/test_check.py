@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from zmtile import Options, UsageError, build_tile
 from zmtile.cli import cli
 from zmtile.looks.check import check_image
+from zmtile.looks.skyimage import read_image
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +137,39 @@ def test_exit_codes_and_json(tile, copy, tmp_path):
 def test_a_limit_must_be_a_number_of_sigma(tile):
     with pytest.raises(UsageError, match="largest step"):
         check_image(tile, max_step=float("nan"))
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.5, 0.6, 1.0])
+def test_coarse_whole_numbers_are_no_filler_and_their_steps_are_found(tmp_path, sigma):
+    image = np.random.default_rng(0).normal(100.3, sigma, (3, 300, 300))
+    fits.writeto(tmp_path / "quiet.fits", image.round().astype(np.uint8))
+    assert failed(tmp_path / "quiet.fits") == set()
+    image[:, :, :20] += 4 * sigma
+    fits.writeto(tmp_path / "band.fits", image.round().astype(np.uint8))
+    assert "luminance steps" in failed(tmp_path / "band.fits")
+
+
+def test_a_demosaiced_image_of_coarse_steps_has_no_filler(tmp_path):
+    steps = np.random.default_rng(0).normal(60, 1.5, (301, 301)).round() * 16
+    between = (steps[:-1, :-1] + steps[1:, :-1] + steps[:-1, 1:] + steps[1:, 1:]) / 4
+    between[::2, ::2] = steps[:-1:2, :-1:2]  # a quarter is measured, the others are means
+    fits.writeto(tmp_path / "image.fits", between.astype(np.uint16))
+    assert "no filler" not in failed(tmp_path / "image.fits")
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (3, 1, 300), (3, 10, 10), (1, 1, 40, 50), (40, 50, 3)])
+def test_small_and_odd_shapes_are_read_as_they_are(tmp_path, shape):
+    image = np.random.default_rng(0).normal(100, 5, shape).astype(np.float32)
+    fits.writeto(tmp_path / "image.fits", image)
+    assert failed(tmp_path / "image.fits") == set()
+    channels, rows, cols = read_image(tmp_path / "image.fits").image.shape
+    expected = {2: (1, *shape), 3: shape, 4: shape[1:]}[len(shape)]
+    assert (channels, rows, cols) == ((3, 40, 50) if shape == (40, 50, 3) else expected)
+
+
+def test_infinities_and_absurd_values_are_no_data(tmp_path):
+    image = np.random.default_rng(0).normal(100, 5, (60, 60)).astype(np.float32)
+    image[0, :3] = np.inf, -np.inf, 1e38
+    fits.writeto(tmp_path / "image.fits", image)
+    assert np.isnan(read_image(tmp_path / "image.fits").image).sum() == 3
+    assert failed(tmp_path / "image.fits") == set()

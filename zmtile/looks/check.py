@@ -26,6 +26,8 @@ MAX_STEP = 0.5
 # the sky: there, stars saturate.
 MAX_EQUAL = 0.002
 SATURATED = 50.0
+# A number is filler if it stands in so many times the pixels of any number near it.
+STANDS_OUT = 2.0
 
 
 @dataclass(frozen=True)
@@ -125,22 +127,29 @@ def _filler(image: NDArray[np.float32]) -> Finding:
 def _repeated(values: NDArray[np.float32]) -> tuple[float, float]:
     """Return the share of the number that repeats most, beyond what its neighbours do, and the number.
 
-    Whole numbers repeat by themselves, but so do those next to them.
+    Whole numbers repeat by themselves, but so do those near them: a number counts by how far it
+    stands above all others within a sigma of the sky. Where the noise is below the step from one
+    number to the next, nothing can be told.
     """
     if not values.size:
         return 0.0, math.nan
     numbers, counts = np.unique(values, return_counts=True)
-    excess = counts.astype(np.float64)
-    padded = np.pad(excess, 2)
-    beside = np.stack([padded[:-4], padded[1:-3], padded[3:-1], padded[4:]])
-    if numbers.size > 4:
-        excess = np.where(excess > 2 * beside.max(axis=0), excess - beside.max(axis=0), 0.0)
     middle = float(np.median(values))
-    spread = 1.4826 * float(np.median(np.abs(values - middle)))
-    if spread > 0 and numbers[-1] > middle + SATURATED * spread:
-        excess[-1] = 0.0  # stars saturate
-    most = int(excess.argmax())
-    return max(float(excess[most]), 0.0) / values.size, float(numbers[most])
+    spread = float(np.std(values[np.abs(values - middle) <= np.quantile(np.abs(values - middle), 0.9)]))
+    if numbers.size > 1 and spread > 0 and numbers[-1] > middle + SATURATED * spread:
+        counts[-1] = 0  # stars saturate
+    if numbers.size > 1 and spread < float(np.median(np.diff(numbers))):
+        return 0.0, math.nan
+    for most in np.argsort(-counts, kind="stable")[:8]:
+        share = counts[most] / values.size
+        if share <= MAX_EQUAL:
+            break
+        near = np.abs(numbers - numbers[most]) <= spread
+        near[most] = False
+        beside = int(counts[near].max(initial=0))
+        if counts[most] > STANDS_OUT * beside:
+            return float(counts[most] - beside) / values.size, float(numbers[most])
+    return 0.0, math.nan
 
 
 def _steps(sky: SkyImage, limit: float) -> Iterator[Finding]:
@@ -150,11 +159,8 @@ def _steps(sky: SkyImage, limit: float) -> Iterator[Finding]:
     for name, planes in kinds:
         here = [step for step in steps if step.plane in planes]
         if not here:
-            why = (
-                "mono"
-                if name.startswith("colour") and len(sky.image) == 1
-                else "the coverage nowhere changes"
-            )
+            mono = "R-G" in planes and len(sky.image) == 1
+            why = "mono" if mono else "no line has enough sky on both sides"
             yield Finding(name, None, why)
             continue
         certain = [step for step in here if step.certain]

@@ -13,6 +13,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from zmtile.errors import UsageError
+from zmtile.frames.frame import LARGEST
 from zmtile.tiles.tile import Tile, read_tile
 
 __all__ = ["SkyImage", "read_image"]
@@ -97,7 +98,9 @@ def _written_by_zmtile(path: str | os.PathLike[str]) -> bool:
 
 def _planes(path: str | os.PathLike[str], data: Any) -> NDArray[np.float32]:
     """Return (1 or 3, rows, cols) of an image, whatever the place of its colour axis."""
-    array = np.squeeze(np.asarray(data))
+    array = np.asarray(data)
+    while array.ndim > 3 and array.shape[0] == 1:
+        array = array[0]
     if array.ndim == 3 and array.shape[2] == 3 and array.shape[0] != 3:
         array = np.moveaxis(array, 2, 0)
     if array.ndim == 2:
@@ -107,4 +110,6 @@ def _planes(path: str | os.PathLike[str], data: Any) -> NDArray[np.float32]:
             f"{path}: an image of shape {np.shape(data)} is neither mono nor of three colours",
             "Give an image of shape (rows, cols), (3, rows, cols) or (rows, cols, 3).",
         )
-    return np.ascontiguousarray(array, np.float32)
+    planes = np.array(array, np.float32, order="C")
+    planes[~(np.abs(planes) < LARGEST)] = np.nan
+    return planes

@@ -145,7 +145,11 @@ def _sigma(plane: NDArray[np.float32], good: Mask) -> float:
     steps = (plane[:, 4:] - plane[:, :-4])[both]
     if steps.size < 100:
         return math.nan
-    return 1.4826 * float(np.median(np.abs(steps))) / math.sqrt(2)
+    away = np.abs(steps.astype(np.float64))
+    sigma = 1.4826 * float(np.median(away))
+    # Whole numbers may be too coarse for a median: most neighbours of a quiet sky are equal.
+    inside = away[away <= max(3.0 * sigma, float(np.quantile(away, 0.97)))]
+    return max(sigma, math.sqrt(float(np.mean(inside**2)))) / math.sqrt(2)
 
 
 def _binned(plane: NDArray[np.float32], good: Mask) -> Floats:
