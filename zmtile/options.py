@@ -109,9 +109,10 @@ class Options:
     min_coverage : int
         The image is NaN where fewer frames than this have data.
     fill : float, optional
-        Written in place of NaN in the image plane of the file; NaN when not given.
+        Written in place of NaN in the image plane of the file; NaN when not given. The command hands
+        it to `Tile.write`.
     planes : tuple of {'mask', 'weight'}
-        Planes on demand, beside those that every tile has.
+        Planes on demand, beside those that every tile has. The command hands them to `Tile.write`.
     cfa : {'demosaic', 'direct'}
         How mosaic frames become colour: interpolated, or every sample in its own colour alone.
     kernel : {'bilinear', 'cubic', 'lanczos3', 'lanczos4'}

@@ -26,7 +26,7 @@ METHOD = (
     ("weights", "ZMT_WGHT"),
     ("matched", "ZMT_NORM"),
     ("interpolation", "ZMT_KERN"),
-    ("transform", "ZMT_XFRM"),
+    ("transform", "ZMT_MODL"),
     ("framing", "ZMT_FRAM"),
     ("computed on", "ZMT_BACK"),
 )
