@@ -5,7 +5,7 @@ from dataclasses import replace
 import make_group
 import numpy as np
 import pytest
-from starlists import field
+from starlists import field, inside
 from test_transform import SHEARED
 
 from zmtile.registration.mapping import apply, map_of
@@ -141,3 +141,20 @@ def test_panels_that_touch_are_tied():
     ties = _anchored(fields, maps, [2, 3], {(2, 3)})
     assert len(ties) == 2
     assert any(min(tie) < 2 for tie in ties)
+
+
+def test_a_star_that_many_frames_show_counts_once():
+    """Two panels of five frames, the second 700 px aside: its frames are tied to six others each."""
+    rng = np.random.default_rng(3)
+    sky, flux = rng.uniform([-100, -100], [2800, 1300], (700, 2)), rng.uniform(1, 100, 700)
+    shifts = rng.uniform(-20, 20, (10, 2)) + np.repeat([[0.0, 0.0], [700.0, 0.0]], 5, axis=0)
+    shifts[0] = 0.0
+    fields = []
+    for shift in shifts:
+        seen = inside(sky - shift)
+        fields.append(field(sky[seen] - shift + rng.normal(0, 0.05, (seen.sum(), 2)), flux[seen]))
+    flat = [Transform(np.column_stack([np.eye(2), shift]), 100, 0.1) for shift in shifts]
+    found = refit(fields, flat, 0, "affine")
+    assert {t.model for t in found[1:]} == {"affine"}
+    for transform, own in zip(found[1:], fields[1:], strict=True):
+        assert 0.5 * len(own.stars) < transform.nmatch <= len(own.stars)

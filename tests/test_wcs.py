@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from starlists import field
 
 from zmtile.frames.frame import Frame
+from zmtile.frames.measure import FrameStats
 from zmtile.options import Options
 from zmtile.registration.wcs import frame_wcs, tile_wcs, wcs_matrix
-from zmtile.registration.wcsalign import _wcs_transform
+from zmtile.registration.wcsalign import _wcs_transform, register_by_wcs
 
 ROWS, COLS = 400, 600
 IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
@@ -232,3 +234,17 @@ def test_frames_are_not_changed():
         tile_wcs(frame_wcs(one), turned(3.0), (0, 0))
         frame_wcs(replace(one, rows=10))
     assert header.tostring() == before
+
+
+def test_the_reference_lies_near_the_middle_of_the_group():
+    """Of five frames in a row, each half a frame from the next, the first has a few more stars."""
+    frames = [replace(frame(cards(CRPIX1=300.5 - 300.0 * k)), name=f"{k}.fits") for k in range(5)]
+    stats = []
+    for k in range(5):
+        stars = field(np.zeros((20 + 2 * (k == 0), 2)), np.ones(20 + 2 * (k == 0))).stars
+        stats.append(FrameStats(stars, 3.0, 1.0, np.array([5.0]), None, 0, 1.0, ""))
+    options = Options(align="wcs", framing="union")
+    found = register_by_wcs(frames, stats, options, None)
+    assert found.reference == 2
+    assert [t.matrix[0, 2] for t in found.transforms] == pytest.approx([-600, -300, 0, 300, 600], abs=0.5)
+    assert register_by_wcs(frames, stats, options, 0).reference == 0

@@ -25,6 +25,7 @@ from zmtile.matching.match import Photometry, match
 from zmtile.memory import memory_limit, memory_needed
 from zmtile.options import Options, Resources
 from zmtile.progress import NullProgress, Progress
+from zmtile.registration.bentwcs import carried_over
 from zmtile.registration.mapping import Bent, map_of, scale_of
 from zmtile.registration.register import Registration
 from zmtile.registration.selection import (
@@ -35,7 +36,7 @@ from zmtile.registration.selection import (
     without,
 )
 from zmtile.registration.transform import Matrix, Transform
-from zmtile.registration.wcs import frame_wcs, tile_wcs
+from zmtile.registration.wcs import frame_wcs
 from zmtile.stacking.canvas import Canvas, frame_up
 from zmtile.stacking.grow import halo
 from zmtile.stacking.rejection import settled
@@ -293,13 +294,21 @@ def _check_enough(
 
 
 def _wcs_cards(plan: Plan) -> fits.Header | None:
-    """Return the tile's WCS cards: of the reference, or else of the best registered frame that has one."""
+    """Return the tile's WCS cards: of the reference, or else of the best registered frame that has one.
+
+    A frame without a bend goes first: its coordinates are carried over exactly.
+    """
     order = sorted(
         (k for k, frame in enumerate(plan.frames) if frame.has_wcs),
-        key=lambda k: (k != plan.reference_index, plan.transforms[k].rms, k),
+        key=lambda k: (
+            k != plan.reference_index,
+            plan.transforms[k].bend is not None,
+            plan.transforms[k].rms,
+            k,
+        ),
     )
     for k in order:
         wcs = frame_wcs(plan.frames[k])
         if wcs is not None:
-            return tile_wcs(wcs, plan.transforms[k].matrix, (plan.canvas.x0, plan.canvas.y0))
+            return carried_over(plan.frames[k], wcs, plan.maps[k], (plan.canvas.x0, plan.canvas.y0))
     return None

@@ -109,14 +109,16 @@ def match_asterisms(here: Points, there: Points) -> Iterator[Matrix]:
         def __getattr__(self, name: str) -> Any:
             return getattr(np, name)
 
-    if astroalign._np is np:
-        astroalign._np = SeededNumpy()
+    own = astroalign._np
+    astroalign._np = SeededNumpy()
     try:
         found, _ = astroalign.find_transform(
             here[:ASTERISM_STARS], there[:ASTERISM_STARS], max_control_points=ASTERISM_STARS
         )
     except Exception:  # it raises its own and numpy's errors alike when there is nothing to find
         return
+    finally:  # others who use it in this process are to have it as it was
+        astroalign._np = own
     matrix = np.asarray(found.params, np.float64)[:2]
     if np.isfinite(matrix).all() and scale_of(matrix) > 0:
         yield matrix

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zmtile.registration.models import WIDTH
+from zmtile.registration.links import Link, link_up, residual_of, rms_of, stars_of
+from zmtile.registration.mapping import Map
+from zmtile.registration.models import improve, plain
 from zmtile.registration.proof import verify
-from zmtile.registration.starfield import MIN_STARS, Field, final_radius, pair_up
+from zmtile.registration.starfield import MIN_STARS, Field, final_radius
 from zmtile.registration.starmatch import FLIP, match_fields, refine
-from zmtile.registration.transform import (
-    IDENTITY,
-    Matrix,
-    Transform,
-    apply,
-    compose,
-    design_rows,
-    invert,
-    matrix_of,
-)
+from zmtile.registration.transform import IDENTITY, Matrix, Transform, apply, compose, invert
 
 __all__ = ["MANY_STARS", "hop", "solve_together"]
 
@@ -28,8 +22,6 @@ __all__ = ["MANY_STARS", "hop", "solve_together"]
 NEIGHBOURS = 6
 # Stars that prove a scale by themselves, and a place in the common solution.
 MANY_STARS = 12
-# Frames are found by this model; `refit` goes on from there.
-MODEL = "similarity"
 
 
 def hop(
@@ -85,51 +77,35 @@ def solve_together(
     A pair of matched stars says M_k x = M_s y, with the inverse variance of its centroids for weight.
     Frames with a direct match are held fixed.
     """
-    names = {k: i for i, k in enumerate(sorted(hops))}
-    width = WIDTH[MODEL]
-    normal = np.zeros((width * len(names),) * 2)
-    right = np.zeros(width * len(names))
-    pairs: list[tuple[int, int, NDArray[np.float64], NDArray[np.float64]]] = []
-    weights: list[NDArray[np.float64]] = []
+    links: list[Link] = []
     for k, edges in hops.items():
         for s, transform in edges.items():
-            i, j = pair_up(fields[k], fields[s], transform.matrix, final_radius(fields[k], fields[s]))
-            here, there = fields[k].xy[i], fields[s].xy[j]
-            agreed = np.hypot(*(apply(transform.matrix, here) - there).T) <= max(3.0 * transform.rms, 0.1)
-            pairs.append((k, s, here[agreed], there[agreed]))
-            error = np.hypot(fields[k].stars.error[i[agreed]], fields[s].stars.error[j[agreed]])
-            weights.append(np.tile(error**-2.0, 2))
-    if not pairs:
+            radius = final_radius(fields[k], fields[s])
+            link = link_up(fields, {k: transform.matrix, s: IDENTITY}, k, s, radius)
+            links.append(link.of(link.residual <= max(3.0 * transform.rms, 0.1), link.residual))
+    if not links:
         return {}
     # A similarity knows no reflection: what is a mirror image of the reference is turned over first.
-    turn = {k: FLIP if np.linalg.det(solved[k][:, :2]) < 0 else IDENTITY for k in names}
-    for (k, s, here, there), weight in zip(pairs, weights, strict=True):
-        rows = np.zeros((2 * len(here), len(right)))
-        rows[:, names[k] * width : (names[k] + 1) * width] = design_rows(MODEL, apply(turn[k], here))
-        value = np.zeros(2 * len(here))
-        if s in names:
-            rows[:, names[s] * width : (names[s] + 1) * width] -= design_rows(
-                "similarity", apply(turn[s], there)
-            )
-        else:
-            value = apply(solved[s], there).T.ravel()
-        normal += rows.T @ (rows * weight[:, None])
-        right += rows.T @ (value * weight)
-    solution = np.linalg.lstsq(normal, right, rcond=None)[0].reshape(len(names), width)
-    placed = dict(solved) | {k: compose(matrix_of(MODEL, solution[i]), turn[k]) for k, i in names.items()}
+    turn = {k: FLIP if np.linalg.det(m[:, :2]) < 0 else IDENTITY for k, m in solved.items()}
+    upright: dict[int, Map] = {
+        k: plain(compose(m, turn[k]), fields[k].rows, fields[k].cols) for k, m in solved.items()
+    }
+    turned = [
+        replace(p, here=apply(turn[p.a], p.here), there=apply(turn[p.b], p.there))
+        for p in (link.pairs for link in links)
+    ]
+    together = improve(upright, dict.fromkeys(sorted(hops), "similarity"), turned)
+    placed = dict(solved) | {k: compose(bent.matrix, turn[k]) for k, bent in together.items()}
     result = {}
-    for k in names:
+    for k in sorted(hops):
+        own = [link for link in links if k in (link.pairs.a, link.pairs.b)]
+        count = stars_of(own, k)
         proven = any(
             verify(fields[k], fields[s], Transform(compose(invert(placed[s]), placed[k]), t.nmatch, t.rms))
             for s, t in hops[k].items()
         )
-        if not proven or sum(t.nmatch for t in hops[k].values()) < MANY_STARS:
+        if not proven or count < MANY_STARS:
             placed[k] = solved[k]  # too few stars to gain by it
-        squares = [
-            ((apply(placed[a], here) - apply(placed[b], there)) ** 2).sum(axis=1)
-            for a, b, here, there in pairs
-            if k in (a, b)
-        ]
-        every = np.concatenate(squares)
-        result[k] = Transform(placed[k], every.size, float(np.sqrt(every.mean())))
+        every = np.concatenate([residual_of(placed, link.pairs) for link in own])
+        result[k] = Transform(placed[k], count, rms_of(every))
     return result

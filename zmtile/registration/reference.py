@@ -15,7 +15,7 @@ from zmtile.frames.measure import FrameStats
 from zmtile.registration.starfield import MIN_STARS
 from zmtile.registration.transform import Transform, apply
 
-__all__ = ["find_reference", "largest_family", "merits_of", "most_central"]
+__all__ = ["best_reference", "find_reference", "largest_family", "merits_of", "most_central"]
 
 
 def find_reference(frames: Sequence[Frame], wanted: str) -> int:
@@ -85,6 +85,32 @@ def largest_family(
             largest, best = len(family), (first, transforms)
         left[[first, *family]] = 0.0
     return best
+
+
+def best_reference(
+    frames: Sequence[Frame],
+    stats: Sequence[FrameStats],
+    merits: NDArray[np.float64],
+    place: Callable[[int, list[Transform | None] | None], list[Transform | None]],
+) -> tuple[int, list[Transform | None]]:
+    """Return the reference and the transforms to it: the best of the largest family, near its middle.
+
+    Parameters
+    ----------
+    frames, stats : sequences of the same length
+    merits : (frames,) float64
+        0 for frames that cannot be the reference.
+    place : callable
+        From a reference, and the transforms to another where they are known, to the transforms of
+        all frames.
+    """
+    reference, transforms = largest_family(merits, lambda first: place(first, None))
+    central = most_central(frames, stats, transforms, reference)
+    if central != reference:
+        again = place(central, transforms)
+        if sum(t is not None for t in again) >= sum(t is not None for t in transforms):
+            return central, again
+    return reference, transforms
 
 
 def most_central(

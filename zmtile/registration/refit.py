@@ -14,15 +14,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zmtile.registration.choice import Sample, choose_model
+from zmtile.registration.links import Link, link_up, residual_of, rms_of, stars_of
 from zmtile.registration.mapping import Bent, Map, apply, compose, invert, map_of
-from zmtile.registration.models import SIMPLER, WIDTH, Pairs, improve, plain
-from zmtile.registration.starfield import Field, final_radius, pair_up
+from zmtile.registration.models import SIMPLER, WIDTH, improve, plain
+from zmtile.registration.starfield import Field, final_radius
 from zmtile.registration.transform import IDENTITY, Matrix, Transform
 
 __all__ = ["refit"]
@@ -35,23 +34,13 @@ WHOLE = 0.75
 PARTNERS = 6
 LEAST = 0.05
 STARS_PER_PARAMETER = 2.0
-# With fewer pairs, half of which may be dropped as outliers, nothing is fitted at all.
-MIN_PAIRS = 8
+# With fewer stars, half of which may be dropped as outliers, nothing is fitted at all.
+FEWEST = 8
 # Of the stars that agree under the matrix alone, a richer model must keep as many.
 KEEP = 0.95
 # Stars are gathered under a simpler model first.
 _FIRST = {"poly3": "poly2", "homography": "affine"}
 _ROUNDS = 10
-
-
-@dataclass(frozen=True)
-class _Link:
-    """Stars that two frames have in common: their places in the two lists, and which of them agree."""
-
-    i: NDArray[np.intp]
-    j: NDArray[np.intp]
-    pairs: Pairs
-    residual: NDArray[np.float64]
 
 
 def refit(
@@ -160,7 +149,7 @@ def _fit_group(
             bent = now[k]
             assert isinstance(bent, Bent)
             if (
-                _count(links, k) < STARS_PER_PARAMETER * WIDTH[model]
+                stars_of(links, k) < STARS_PER_PARAMETER * WIDTH[model]
                 or not bent.sound
                 or after[k] < KEEP * before[k]
             ):
@@ -177,13 +166,8 @@ def _fit_group(
         bent = now[k]
         assert isinstance(bent, Bent)
         bend = bent.bend if bent.bend[4:].any() else None
-        result[k] = Transform(bent.matrix, every.size, _rms(every), bend, model)
+        result[k] = Transform(bent.matrix, stars_of(links, k), rms_of(every), bend, model)
     return result
-
-
-def _count(links: Sequence[_Link], k: int) -> int:
-    """Return how many paired stars a frame has."""
-    return sum(len(link.residual) for link in links if k in (link.pairs.a, link.pairs.b))
 
 
 def _agreeing(
@@ -192,25 +176,10 @@ def _agreeing(
     """Return how many stars of each frame lie on stars of the frames that it is tied to."""
     count = dict.fromkeys(maps, 0)
     for a, b in ties:
-        found = _pair(fields, maps, a, b, final_radius(fields[a], fields[b])).i.size
+        found = link_up(fields, maps, a, b, final_radius(fields[a], fields[b])).i.size
         count[a] += found
         count[b] += found
     return count
-
-
-def _pair(fields: Sequence[Field], maps: Mapping[int, Map], a: int, b: int, radius: float) -> _Link:
-    """Pair the stars of two frames under their maps."""
-    i, j = pair_up(fields[a], fields[b], compose(invert(maps[b]), maps[a]), radius)
-    weight = 1.0 / (fields[a].stars.error[i] ** 2 + fields[b].stars.error[j] ** 2)
-    pairs = Pairs(a, b, fields[a].xy[i], fields[b].xy[j], weight)
-    return _Link(i, j, pairs, _residual(maps, pairs))
-
-
-def _residual(maps: Mapping[int, Map], pairs: Pairs) -> NDArray[np.float64]:
-    """Return the distances of paired stars, px of the reference."""
-    x, y = (apply(maps[pairs.a], pairs.here) - apply(maps[pairs.b], pairs.there)).T
-    distance: NDArray[np.float64] = np.hypot(x, y)
-    return distance
 
 
 def _settle(
@@ -218,16 +187,16 @@ def _settle(
     maps: Mapping[int, Map],
     models: Mapping[int, str],
     ties: Sequence[tuple[int, int]],
-) -> tuple[dict[int, Map], list[_Link]]:
+) -> tuple[dict[int, Map], list[Link]]:
     """Pair and fit until the set of stars stands still, first under the simpler models."""
     now = dict(maps)
-    links: list[_Link] = []
+    links: list[Link] = []
     radius = [3.0 * final_radius(fields[a], fields[b]) for a, b in ties]
     for stage in [{k: _FIRST.get(m, m) for k, m in models.items()}, models]:
         previous = b""
         for _ in range(_ROUNDS):
-            links = every = [_pair(fields, now, a, b, r) for (a, b), r in zip(ties, radius, strict=True)]
-            if min(_count(links, k) for k in models) < MIN_PAIRS:
+            links = every = [link_up(fields, now, a, b, r) for (a, b), r in zip(ties, radius, strict=True)]
+            if min(stars_of(links, k) for k in models) < FEWEST:
                 return now, links
             for _ in range(4):
                 now |= improve(now, stage, [link.pairs for link in links])
@@ -237,21 +206,14 @@ def _settle(
                 break
             previous = state
             radius = [
-                max(final_radius(fields[a], fields[b]), min(r, 4.0 * _rms(link.residual)))
+                max(final_radius(fields[a], fields[b]), min(r, 4.0 * rms_of(link.residual)))
                 for (a, b), r, link in zip(ties, radius, links, strict=True)
             ]
     return now, links
 
 
-def _rms(residual: NDArray[np.float64]) -> float:
-    return math.sqrt(float(np.mean(residual**2))) if residual.size else math.inf
-
-
-def _trimmed(maps: Mapping[int, Map], link: _Link) -> _Link:
+def _trimmed(maps: Mapping[int, Map], link: Link) -> Link:
     """Return the stars that agree: within 3.5 robust sigma, as in `zmtile.registration.starmatch.refine`."""
-    residual = _residual(maps, link.pairs)
+    residual = residual_of(maps, link.pairs)
     limit = max(3.5 * float(np.median(residual)) / 1.177, 0.1) if residual.size else 0.0
-    keep = residual <= limit
-    p = link.pairs
-    pairs = Pairs(p.a, p.b, p.here[keep], p.there[keep], p.weight[keep])
-    return _Link(link.i[keep], link.j[keep], pairs, residual[keep])
+    return link.of(residual <= limit, residual)

@@ -15,7 +15,7 @@ from zmtile.options import Options
 from zmtile.progress import Progress
 from zmtile.registration.hops import MANY_STARS, hop, solve_together
 from zmtile.registration.proof import SCALE_RANGE
-from zmtile.registration.reference import find_reference, largest_family, merits_of, most_central
+from zmtile.registration.reference import best_reference, find_reference, merits_of
 from zmtile.registration.refit import refit
 from zmtile.registration.registration import OUTSIDE, Registration, few_stars, overlaps
 from zmtile.registration.sensor import largest_motion, set_aside
@@ -112,15 +112,13 @@ def _place(
             f"no frame has {MIN_STARS} stars to be registered by",
             "Check that these are light frames in focus; if all have a WCS, try --align wcs.",
         )
-    reference, transforms = largest_family(
-        merits, lambda first: _solve(frames, fields, first, options, progress)
+    # The way to a second reference is known: only to be refined.
+    return best_reference(
+        frames,
+        stats,
+        merits,
+        lambda first, known: _solve(frames, fields, first, options, progress, known),
     )
-    central = most_central(frames, stats, transforms, reference)
-    if central != reference:  # the way to the new reference is known: only to be refined
-        again = _solve(frames, fields, central, options, progress, known=transforms)
-        if sum(t is not None for t in again) >= sum(t is not None for t in transforms):
-            return central, again
-    return reference, transforms
 
 
 def _sky_moves(frames: Sequence[Frame], transforms: Sequence[Transform | None]) -> bool:

@@ -15,7 +15,7 @@ from zmtile.registration.transform import Matrix, apply, fit, invert
 if TYPE_CHECKING:
     from astropy.wcs import WCS  # slow to load: only runs whose frames have coordinates pay for it
 
-__all__ = ["frame_wcs", "tile_wcs", "wcs_matrix", "wcs_points"]
+__all__ = ["add_sip", "frame_wcs", "tile_wcs", "wcs_matrix", "wcs_points"]
 
 _GRID = 15
 # Fewer points of the grid than this in the reference's plane say nothing about the whole frame.
@@ -224,7 +224,7 @@ def tile_wcs(wcs: WCS, matrix: Matrix, origin: tuple[int, int]) -> fits.Header:
     if wcs.sip is not None:
         for names, pair in ((("A", "B"), (wcs.sip.a, wcs.sip.b)), (("AP", "BP"), (wcs.sip.ap, wcs.sip.bp))):
             if pair[0] is not None and pair[1] is not None:
-                _add_sip(header, names, pair if still else _turned(pair, moved[:, :2], back[:, :2]))
+                add_sip(header, names, pair if still else _turned(pair, moved[:, :2], back[:, :2]))
     return header
 
 
@@ -233,7 +233,7 @@ def _kind(ctype: str, sip: bool) -> str:
     return f"{kind}-SIP" if sip and not kind.endswith("-SIP") else kind
 
 
-def _add_sip(header: fits.Header, names: tuple[str, str], pair: tuple[Matrix, Matrix]) -> None:
+def add_sip(header: fits.Header, names: tuple[str, str], pair: tuple[Matrix, Matrix]) -> None:
     """Add the cards of two polynomials; coefficient [i, j] is that of x^i y^j."""
     for name, coefficients in zip(names, pair, strict=True):
         header[f"{name}_ORDER"] = (len(coefficients) - 1, "order of the SIP polynomial")

@@ -14,7 +14,7 @@ from zmtile.frames.measure import FrameStats
 from zmtile.options import Options
 from zmtile.registration.mapping import apply
 from zmtile.registration.models import MODELS, fit_points
-from zmtile.registration.reference import largest_family, merits_of
+from zmtile.registration.reference import best_reference, merits_of
 from zmtile.registration.registration import OUTSIDE, Registration, few_stars, overlaps
 from zmtile.registration.transform import IDENTITY, Transform, scale_of
 from zmtile.registration.wcs import frame_wcs, wcs_matrix, wcs_points
@@ -70,7 +70,8 @@ def register_by_wcs(
         reference, transforms = named, place(named)
     else:
         full = np.array([not reason for reason in empty])
-        reference, transforms = largest_family(np.where(full, merits_of(frames, stats) + 1e-9, 0.0), place)
+        merits = np.where(full, merits_of(frames, stats) + 1e-9, 0.0)
+        reference, transforms = best_reference(frames, stats, merits, lambda first, _: place(first))
     return Registration(reference, tuple(transforms), tuple(reasons[reference]))
 
 
