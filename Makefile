@@ -5,6 +5,8 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 GROUP = demo/group
 TILE = demo/master_tile_demo.fits
+# matplotlib would write its caches to the user's home.
+export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 .PHONY: help install demo test check format bench docs clean
 

@@ -296,6 +296,8 @@ def test_planes_are_comma_separated_or_repeated(handed, group, words, planes):
         ("{group} --kappa 0 3", "kappa"),
         ("{group} --winsor-limits 0.6 0.6", "winsor limits"),
         ("{group} --rewinsorize", "--rewinsorize"),
+        ("{group} -o tile.png", "plain FITS file"),
+        ("{group} -o tile.fits.gz", "plain FITS file"),
         ("{group} --sky-degree 3", "sky degree"),
         ("{group} --feather -1", "feather"),
         ("{group} --feather 9 --combine median", "--feather"),

@@ -34,12 +34,16 @@ def _rules(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple
     return tuple(word.strip() for text in given for word in text.split(",") if word.strip())
 
 
+# Names that would belie what is in the file.
+NOT_FITS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".xisf", ".gz", ".fz", ".txt", ".json")
+
+
 def _planes(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
     """Return the planes asked for, in the order of the table."""
     asked = {word.strip().lower() for text in given for word in text.split(",") if word.strip()}
     known = {"all", "none", *options.EXTRA_PLANES}
     if not asked <= known or {"all", "none"} <= asked or ("none" in asked and len(asked) > 1):
-        raise click.BadParameter(f"{','.join(given)!r} is not a list of planes.")
+        raise click.BadParameter(f"{','.join(given)!r} is not a list of planes; they are {PLANES}.")
     return tuple(p for p in options.EXTRA_PLANES if "all" in asked or p in asked)
 
 
@@ -199,6 +203,11 @@ def _check_target(target: Path, inputs: Sequence[Path], overwrite: bool) -> None
     from zmtile.errors import TargetError
     from zmtile.tiles.tile import check_target
 
+    if target.suffix.lower() in NOT_FITS:
+        raise TargetError(
+            f"{target}: a tile is a plain FITS file, its name says otherwise",
+            "Let it end in .fits; zmtile preview makes pictures of it.",
+        )
     with contextlib.suppress(OSError):  # what is wrong with the target, check_target says
         if target.exists() and any(target.samefile(path) for path in inputs):
             raise TargetError(

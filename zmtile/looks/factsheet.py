@@ -48,7 +48,8 @@ def _lines(facts: dict[str, Any], checksums: Finding) -> Iterator[tuple[str, str
     if checksums.passed is False:
         yield "DAMAGED", Text(printable(checksums.detail), "bold red")
     colours = "colour" if facts["channels"] == 3 else "mono"
-    yield "image", f"{facts['rows']} rows × {facts['cols']} columns, {colours}, {facts['data']:.1%} with data"
+    share = math.floor(facts["data"] * 1000) / 10  # rounded down: 100 % is all of it
+    yield "image", f"{facts['rows']} rows × {facts['cols']} columns, {colours}, {share:.1f}% with data"
     if facts["program"]:
         yield "made by", facts["program"]
     if facts["subject"]:
@@ -62,15 +63,13 @@ def _lines(facts: dict[str, Any], checksums: Finding) -> Iterator[tuple[str, str
     yield "frames", f"{tile['used']} used{left_out}; reference {tile['reference']}"
     yield (
         "exposure",
-        f"{_number(tile['exposure'], 'g')} s in all, {_number(tile['exposure_mean'], 'g')} s a frame",
+        f"{_number(tile['exposure'], 'g')} s in all, {_number(tile['exposure_mean'], '.4g')} s a frame",
     )
     if tile["begun"]:
         yield "dates", f"{tile['begun']} to {tile['ended']}"
     yield "method", ", ".join(f"{name} {value}" for name, value in tile["method"].items())
-    yield (
-        "residual",
-        f"{_number(tile['rms_median'], '.2f')} px (median), {_number(tile['rms_largest'], '.2f')} px",
-    )
+    rms, largest = (_number(tile[key], ".2f") for key in ("rms_median", "rms_largest"))
+    yield "residual", f"{rms} px (median of the frames), {largest} px (largest)"
     yield "FWHM", f"{_number(tile['fwhm_median'], '.2f')} px (median of the frames)"
     yield "rejected", f"{tile['rejected_low']:.3%} low, {tile['rejected_high']:.3%} high"
     for k, part in enumerate(tile["coverage"]):
