@@ -177,3 +177,15 @@ def test_surfaces_bend_where_half_of_every_frame_lies_on_the_reference(group, sh
     maps = [IDENTITY, IDENTITY, moved]
     found = match(frames[:3], stats[:3], maps, 0, Options(**options), NullProgress())
     assert {light.sky_degree for light in found} == {degree}
+
+
+def test_of_finer_frames_direct_samples_are_single_pixels(group):
+    """Two pixels on one side of the tile's: a mean of four has half of the noise, a pixel has all of it."""
+    frames, stats, _ = group
+    maps = [IDENTITY, IDENTITY * 0.5]
+    ways = [Options(normalize="none", cfa=cfa) for cfa in ("demosaic", "direct")]
+    mean, direct = (match(frames[:2], stats[:2], maps, 0, o, NullProgress())[1] for o in ways)
+    np.testing.assert_allclose(direct.noise, 4 * stats[1].noise)
+    np.testing.assert_allclose(mean.noise, 2 * stats[1].noise)
+    np.testing.assert_allclose(direct.weight, mean.weight / 4)
+    np.testing.assert_allclose(direct.weight * direct.noise**2, stats[0].noise ** 2)

@@ -47,7 +47,8 @@ class Photometry:
     weight : (channels,) float64
         Of the frame in the mean; the group's largest is 1.
     noise : (channels,) float64
-        Sigma of a pixel after scaling, reference ADU; of a frame with finer pixels, of their mean.
+        Sigma of a pixel after scaling, reference ADU; of a frame with finer pixels, of their mean
+        unless colours are taken directly.
     """
 
     scale: NDArray[np.float64]
@@ -78,7 +79,7 @@ def match(
     reference : int
         Index of the reference among them.
     options : Options
-        `normalize`, `sky_degree` and `weight` are used.
+        `normalize`, `sky_degree`, `weight` and `cfa` are used.
     progress : Progress
 
     Returns
@@ -105,9 +106,11 @@ def match(
     # noise of an area of the reference, whatever the pixels of the frame.
     side = np.sqrt(area)
     fwhm = np.array([s.fwhm for s in stats]) * side
-    weight = frame_weights(options.weight, noise * side[:, None], fwhm, scale / light)
-    # A sample of a frame with finer pixels is their mean, and has that noise.
-    finer = np.array([span_of(s) > 0.0 for s in side])
+    direct = options.cfa == "direct"  # of finer pixels one is taken, and the others are lost
+    spread = np.maximum(side, 1.0) if direct else side
+    weight = frame_weights(options.weight, noise * spread[:, None], fwhm, scale / light)
+    # Else a sample of a frame with finer pixels is their mean, and has that noise.
+    finer = np.array([span_of(s) > 0.0 and not direct for s in side])
     noise[finer] *= side[finer, None]
     progress.step()
     return tuple(Photometry(scale[k], surface[k], weight[k], np.nan_to_num(noise[k])) for k in range(count))
