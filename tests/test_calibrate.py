@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from zmtile import Options, Resources, UsageError, build_tile
 from zmtile.frames.frame import read_frame
 from zmtile.frames.masters import read_masters
 from zmtile.frames.pixels import open_pixels
+from zmtile.pipeline import plan_tile
 
 ROWS, COLS = 14, 18
 SPEC = GroupSpec(
@@ -198,9 +200,12 @@ def test_the_tile_tells_its_masters_and_its_identity_follows_their_content(tmp_p
 def test_masters_count_for_the_memory_limit(tmp_path, group):
     shape = read_frame(group[0]).stored_shape
     path = write(tmp_path / "bias.fits", np.full(shape, 100, np.uint16))
-    build_tile(group, resources=Resources(1, 12 * 2**20))
+    plain, with_bias = (plan_tile(group, o) for o in (Options(), Options(bias=str(path))))
+    assert with_bias.planned_memory - plain.planned_memory == 4 * math.prod(shape)
+    limit = Resources(memory_limit=(plain.planned_memory + with_bias.planned_memory) // 2)
+    plan_tile(group, Options(), limit)
     with pytest.raises(UsageError, match="--memory-limit"):
-        build_tile(group, Options(bias=str(path)), Resources(1, 4 * 2**20))
+        plan_tile(group, Options(bias=str(path)), limit)
 
 
 def test_a_frame_of_another_exposure_takes_another_share_of_the_dark(tmp_path):
@@ -209,3 +214,145 @@ def test_a_frame_of_another_exposure_takes_another_share_of_the_dark(tmp_path):
     used = calibration(tmp_path, frame, bias=bias, dark=dark)
     assert [used.correction(t).dark_factor for t in (10.0, 20.0, 5.0)] == [1.0, 2.0, 0.5]
     assert replace(used, dark_exposure=None).correction(20.0).dark_factor == 1.0
+
+
+# What frames and masters have behind them. Levels: bias 500, dark 30 in 10 s, light 200.
+
+
+def flat_level(folder, name, level, dtype=np.uint16, **cards):
+    """A file whose pixels are all one level."""
+    return write(folder / f"{name}.fits", np.full((ROWS, COLS), level, dtype), **cards)
+
+
+def calibrated(folder, light, **masters):
+    """The level of a light under masters, each of them a level and its cards."""
+    level, cards = light
+    frame = read_frame(flat_level(folder, "light", level, **cards))
+    paths = {kind: str(flat_level(folder, kind, value, **own)) for kind, (value, own) in masters.items()}
+    used = read_masters(Options(**paths), [frame])
+    pixels = open_pixels(frame, used.correction(frame.exposure)).whole()
+    assert np.ptp(pixels) == 0
+    return pixels[0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("light", "masters", "level"),
+    [
+        ((700, {}), {"bias": (500, {}), "dark": (530, {})}, 170),
+        ((200, {"CALSTAT": "B"}), {"bias": (500, {}), "dark": (530, {})}, 170),
+        ((200, {"CALSTAT": "B"}), {"dark": (30, {"CALSTAT": "B"})}, 170),
+        ((230, {"CALSTAT": "B", "EXPTIME": 20.0}), {"dark": (30, {"CALSTAT": "B"})}, 170),
+        ((230, {"CALSTAT": "B", "EXPTIME": 20.0}), {"bias": (500, {}), "dark": (530, {})}, 170),
+        ((730, {"EXPTIME": 20.0}), {"dark": (30, {"CALSTAT": "B"})}, 670),
+        ((170, {"CALSTAT": "BD"}), {"bias": (500, {}), "flat": (20500, {})}, 170),
+        ((170, {"CALSTAT": "D"}), {"flat": (20000, {"CALSTAT": "D"})}, 170),
+    ],
+)
+def test_the_bias_is_taken_out_once(tmp_path, light, masters, level):
+    assert calibrated(tmp_path, light, **masters) == level
+
+
+@pytest.mark.parametrize(
+    ("state", "masters", "reason", "remedy"),
+    [
+        ("B", {"dark": (530, {})}, "holds its bias", "Give --bias"),
+        ("B", {"dark": (530, {"EXPTIME": 20.0})}, "holds its bias", "Give --bias"),
+        ("B", {"bias": (500, {})}, "bias is out already", "Leave --bias out"),
+        ("BD", {"dark": (530, {}), "bias": (500, {})}, "dark-subtracted", "Leave --dark out"),
+        ("BF", {"dark": (30, {"CALSTAT": "B"})}, "flat-fielded", "Leave --dark out"),
+        ("F", {"flat": (20000, {})}, "flat-fielded", "Leave --flat out"),
+        ("", {"bias": (500, {}), "dark": (300, {})}, "below the bias", "CALSTAT = 'B'"),
+        ("", {"bias": (500, {}), "dark": (470, {})}, "below the bias", "CALSTAT = 'B'"),
+    ],
+)
+def test_masters_that_do_not_fit_the_state_of_the_frames_are_refused(
+    tmp_path, state, masters, reason, remedy
+):
+    with pytest.raises(UsageError, match=reason) as caught:
+        calibrated(tmp_path, (800, {"CALSTAT": state}), **masters)
+    assert remedy in caught.value.remedy
+
+
+def test_a_dark_may_lie_a_little_below_the_bias(tmp_path):
+    assert calibrated(tmp_path, (800, {}), bias=(500, {}), dark=(495, {})) == 305
+
+
+def test_frames_in_two_states_take_no_master(tmp_path):
+    frames = [
+        read_frame(flat_level(tmp_path, str(k), 800, CALSTAT=state)) for k, state in enumerate(["", "B"])
+    ]
+    bias = flat_level(tmp_path, "bias", 500)
+    for order in (frames, frames[::-1]):
+        with pytest.raises(UsageError, match=r"1\.fits: its bias is out already.*0\.fits holds it"):
+            read_masters(Options(bias=str(bias)), order)
+
+
+@pytest.mark.parametrize(
+    ("light", "master", "message"),
+    [
+        (np.float32(0.02), np.uint16(500), "the master {} is in ADU"),
+        (np.float32(1800), np.float32(0.01), "the values of the master {} lie between 0 and 1"),
+        (np.uint16(1800), np.float32(0.01), "the values of the master {} lie between 0 and 1"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["bias", "dark"])
+def test_units_do_not_mix(tmp_path, kind, light, master, message):
+    frame = read_frame(flat_level(tmp_path, "light", light, light.dtype))
+    path = flat_level(tmp_path, "master", master, master.dtype)
+    with pytest.raises(UsageError, match=message.format(kind)):
+        read_masters(Options(**{kind: str(path)}), [frame])
+
+
+@pytest.mark.parametrize(("light", "master", "level"), [(0.5, 0.25, 0.25), (1800.0, 500.0, 1300.0)])
+def test_one_unit_is_as_good_as_another(tmp_path, light, master, level):
+    frame = read_frame(flat_level(tmp_path, "light", light, np.float32))
+    path = flat_level(tmp_path, "bias", master, np.float32)
+    used = read_masters(Options(bias=str(path)), [frame])
+    np.testing.assert_array_equal(open_pixels(frame, used.correction(10.0)).whole(), level)
+
+
+def test_the_first_rows_of_a_light_may_be_empty(tmp_path):
+    plane = np.full((200, COLS), 1800, np.float32)
+    plane[:70], plane[70:140] = np.nan, 0.5
+    frame = read_frame(write(tmp_path / "light.fits", plane))
+    bias = write(tmp_path / "bias.fits", np.full(plane.shape, 500, np.uint16))
+    assert read_masters(Options(bias=str(bias)), [frame]).bias is not None
+
+
+def test_a_flat_in_adu_takes_no_bias_between_0_and_1(tmp_path):
+    frame = read_frame(flat_level(tmp_path, "light", 0.5, np.float32))
+    paths = {
+        "bias": flat_level(tmp_path, "bias", 0.01, np.float32),
+        "flat": flat_level(tmp_path, "flat", 20000),
+    }
+    with pytest.raises(UsageError, match="master flat is in ADU"):
+        read_masters(Options(**{k: str(v) for k, v in paths.items()}), [frame])
+
+
+@pytest.mark.parametrize("silent", ["light", "dark"])
+def test_a_dark_of_unknown_fit_is_pointed_out(tmp_path, caplog, silent):
+    cards = {"EXPTIME": "unknown"}
+    light, dark = (
+        (level, cards if silent == name else {}) for name, level in (("light", 800), ("dark", 530))
+    )
+    assert calibrated(tmp_path, light, dark=dark) == 270
+    assert f"{silent}.fits: no EXPTIME" in caplog.text
+
+
+def test_a_dark_of_the_same_exposure_needs_no_warning(tmp_path, caplog):
+    calibrated(tmp_path, (800, {}), dark=(530, {}))
+    assert not caplog.text
+
+
+def test_a_bias_that_stays_is_pointed_out(tmp_path, caplog):
+    calibrated(tmp_path, (800, {}), dark=(30, {"CALSTAT": "B"}))
+    assert "the bias stays in the frames" in caplog.text
+
+
+def test_a_flat_without_a_pattern_belongs_to_one(tmp_path):
+    frames = [read_frame(flat_level(tmp_path, cfa, 800, BAYERPAT=cfa)) for cfa in ("RGGB", "GRBG")]
+    flat = flat_level(tmp_path, "flat", 20000, CALSTAT="B")
+    with pytest.raises(UsageError, match="does not say its pattern") as caught:
+        read_masters(Options(flat=str(flat)), frames)
+    assert "GRBG, RGGB" in str(caught.value)
+    assert read_masters(Options(flat=str(flat)), frames[:1]).flat is not None

@@ -10,7 +10,7 @@ from zmtile.errors import FrameError, TooFewFrames, UsageError
 from zmtile.frames.calibrate import Calibration
 from zmtile.frames.frame import Frame, read_frame, same_file
 from zmtile.frames.inputs import expand, short_names
-from zmtile.frames.masters import image_kinds
+from zmtile.frames.mastercheck import image_kinds
 from zmtile.frames.measure import FrameStats, measure
 from zmtile.options import Options, Resources
 from zmtile.parallel import run_parallel

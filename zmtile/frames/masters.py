@@ -1,11 +1,11 @@
-"""Read the master frames of a calibration, and refuse those that do not belong to the lights."""
+"""Read the master frames of a calibration, and make of them what is done to the lights."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from zmtile.errors import FrameError, UsageError
 from zmtile.frames.calibrate import Calibration, Master
-from zmtile.frames.frame import Frame, get, read_frame, same_file
+from zmtile.frames.frame import Frame, read_frame
+from zmtile.frames.mastercheck import bias_is_out, check_fit, check_state, check_unit, in_fractions
 from zmtile.frames.pixels import open_pixels
 from zmtile.options import Options
 
-__all__ = ["image_kinds", "read_masters"]
+__all__ = ["read_masters"]
 
 log = logging.getLogger("zmtile")
 
@@ -27,23 +28,18 @@ Plane = NDArray[np.float32]
 DEAD = 0.1
 # Exposures that differ by less are one exposure.
 SAME_EXPOSURE = 0.01
-_KINDS = {
-    "bias": ("bias", "offset", "zero"),
-    "dark": ("dark",),
-    "flat": ("flat",),
-    "light": ("light", "object", "science"),
-}
-_CALIBRATED = {"bias": "B", "dark": "D", "flat": "F"}
+# Light and heat only add to the bias. From one master to the next it drifts, but not by this much.
+BELOW_BIAS = 0.95
 
 
 def read_masters(options: Options, frames: Sequence[Frame]) -> Calibration:
     """Read the masters that the options name and prepare them for the frames.
 
-    Masters of darks and flats still hold their bias, unless their CALSTAT says that it is out.
-    With a bias, it is taken out of them, and the dark is scaled to the exposure of each frame.
-    Without one, the dark is subtracted as it is, which is right only for frames of its exposure.
-    The flat is divided by the median of each colour of the mosaic, so that neither the colour of
-    the lamp nor its level changes the lights.
+    Darks and flats still hold their bias, unless their CALSTAT says that it is out. With a bias, it
+    is taken out of them, and of the lights where these hold theirs. A dark whose bias is out is
+    scaled to the exposure of each frame; one that holds it is subtracted as it is, which is right
+    only for frames of its exposure. The flat is divided by the median of each colour of the mosaic,
+    so that neither the colour of the lamp nor its level changes the lights.
 
     Raises
     ------
@@ -54,34 +50,34 @@ def read_masters(options: Options, frames: Sequence[Frame]) -> Calibration:
     """
     given = {kind: Path(path) for kind in ("bias", "dark", "flat") if (path := getattr(options, kind))}
     masters = {kind: read_frame(path) for kind, path in given.items()}
+    if not masters:
+        return Calibration()
     for kind, master in masters.items():
-        _check_fit(kind, master, frames)
-    planes = {kind: _plane(kind, master, frames) for kind, master in masters.items()}
-    bias, dark, flat = (planes.get(kind) for kind in ("bias", "dark", "flat"))
-    for kind, plane in (("dark", dark), ("flat", flat)):
-        if plane is not None and bias is not None and not _has_been(masters[kind], "bias"):
-            _check_above_bias(kind, masters[kind], plane, bias)
-            plane -= bias
-    if flat is not None:
-        if bias is None and not _has_been(masters["flat"], "bias"):
-            log.warning(
-                "%s is used as it is: what bias it still holds flattens its vignetting; --bias takes it out",
-                given["flat"],
-            )
-        _normalise(masters["flat"], flat, frames[0])
+        check_fit(kind, master, frames)
+        check_state(kind, frames)
+    planes = {kind: _plane(kind, master) for kind, master in masters.items()}
+    check_unit({kind: (masters[kind], planes[kind]) for kind in planes if kind != "flat"}, frames)
+    holding = [kind for kind in ("dark", "flat") if kind in masters and not bias_is_out(kind, masters[kind])]
+    lights_hold = not bias_is_out("light", frames[0])
+    if "bias" in masters:
+        _take_out_bias(masters, planes, holding, frames[0])
+    else:
+        _check_without_bias(masters, holding, frames[0])
+    if "flat" in masters:
+        _normalise(masters["flat"], planes["flat"], frames[0])
+    exposure = None
+    if "dark" in masters:
+        if "bias" in masters or "dark" not in holding:
+            exposure = _scaled_exposure(masters["dark"], frames, "dark" in holding and lights_hold)
+        else:
+            _check_same_exposure(masters["dark"], frames)
     return Calibration(
-        bias,
-        dark,
-        flat,
-        _dark_exposure(masters["dark"], bias is not None, frames) if dark is not None else None,
+        planes.get("bias") if lights_hold else None,
+        planes.get("dark"),
+        planes.get("flat"),
+        exposure,
         {kind: Master(path.name, _sha256(path)) for kind, path in given.items()},
     )
-
-
-def image_kinds(frame: Frame) -> list[str]:
-    """Return what IMAGETYP says that the image is: 'bias', 'dark', 'flat', 'light', some of them or none."""
-    told = str(get(frame.header, "IMAGETYP", "")).lower()
-    return [kind for kind, words in _KINDS.items() if any(word in told for word in words)]
 
 
 def _sha256(path: Path) -> str:
@@ -89,101 +85,92 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _has_been(frame: Frame, kind: str) -> bool:
-    """Tell whether CALSTAT, which MaxIm DL introduced, says that a frame has been calibrated so."""
-    return _CALIBRATED[kind] in str(get(frame.header, "CALSTAT", "")).upper()
-
-
-def _check_fit(kind: str, master: Frame, frames: Sequence[Frame]) -> None:
-    """Refuse a master that is not of these frames' sensor, or not of its kind."""
-    path = master.path
-    if (kinds := image_kinds(master)) and kind not in kinds:
-        raise UsageError(
-            f"{path}: given as --{kind}, but its IMAGETYP says {' and '.join(kinds)}",
-            f"Give a master {kind}, or mend its IMAGETYP.",
-        )
-    for frame in frames:
-        if same_file(path) == same_file(frame.path):
-            raise UsageError(
-                f"{path}: the master {kind} is one of the frames",
-                "Take it out of the frames; masters lie in a folder of their own.",
-            )
-        if (master.rows, master.cols) != (frame.rows, frame.cols):
-            raise UsageError(
-                f"{path}: the master {kind} has {master.rows}×{master.cols} pixels, "
-                f"{frame.path} {frame.rows}×{frame.cols}",
-                "Give a master of the same sensor and binning.",
-            )
-        colour = frame.layout not in ("mono", "cfa")
-        if colour != (master.layout not in ("mono", "cfa")) or (master.cfa and master.cfa != frame.cfa):
-            raise UsageError(
-                f"{path}: the master {kind} is {master.cfa or master.layout}, "
-                f"{frame.path} is {frame.cfa or frame.layout}",
-                "Give a master as the camera stores it: of the same pattern, not demosaiced.",
-            )
-        orders = [str(get(f.header, "ROWORDER", "")).strip().upper() for f in (master, frame)]
-        if all(orders) and orders[0] != orders[1]:
-            raise UsageError(
-                f"{path}: its rows are {orders[0]}, those of {frame.path} {orders[1]}",
-                f"Make the master {kind} with the program that wrote the frames.",
-            )
-        if _has_been(frame, kind):
-            raise UsageError(
-                f"{frame.path}: its {kind} is out already, its CALSTAT says", f"Leave --{kind} out."
-            )
-    gains = {get(frame.header, "GAIN") for frame in (master, *frames)} - {None}
-    if len(gains) > 1:
-        log.warning("%s: GAIN differs between the master %s and the frames", path, kind)
-
-
-def _plane(kind: str, master: Frame, frames: Sequence[Frame]) -> Plane:
+def _plane(kind: str, master: Frame) -> Plane:
     """Return a master in ADU, all finite or NaN."""
     plane = open_pixels(master).whole()
     if not np.isfinite(plane).any():
         raise UsageError(f"{master.path}: the master {kind} has no data", "Make it again.")
-    whole_numbers = all(frame.bitpix > 0 for frame in frames)
-    if kind != "flat" and master.bitpix < 0 and whole_numbers and 0 < np.nanmax(np.abs(plane)) <= 1:
-        raise UsageError(
-            f"{master.path}: the values of the master {kind} lie between 0 and 1, the frames are in ADU",
-            "Multiply it by 65535, or let the program that made it write 16 bits.",
-        )
     return plane
 
 
+def _take_out_bias(
+    masters: Mapping[str, Frame], planes: Mapping[str, Plane], holding: Sequence[str], light: Frame
+) -> None:
+    """Take the bias out of the masters that hold it, in place."""
+    if not holding and bias_is_out("light", light):
+        raise UsageError(
+            f"{light.path}: its bias is out already, its CALSTAT says, and no master holds any",
+            "Leave --bias out.",
+        )
+    for kind in holding:
+        _check_above_bias(kind, masters[kind], planes[kind], planes["bias"])
+        np.subtract(planes[kind], planes["bias"], out=planes[kind])
+
+
+def _check_without_bias(masters: Mapping[str, Frame], holding: Sequence[str], light: Frame) -> None:
+    """Refuse what takes a bias out twice; point out where it stays."""
+    if bias_is_out("light", light) and "dark" in holding:
+        raise UsageError(
+            f"{masters['dark'].path}: the master dark holds its bias, which is out of {light.path} already",
+            "Give --bias: it is taken out of the masters alone. Or write CALSTAT = 'B' into the dark if its "
+            "bias is out.",
+        )
+    if not bias_is_out("light", light) and not holding:
+        log.warning("the bias stays in the frames; --bias takes it out")
+    if "flat" in holding:
+        log.warning(
+            "%s is used as it is: what bias it still holds flattens its vignetting; --bias takes it out",
+            masters["flat"].path,
+        )
+
+
 def _check_above_bias(kind: str, master: Frame, plane: Plane, bias: Plane) -> None:
-    """Refuse a master whose bias must be out already: light and heat only add to it."""
+    """Refuse a master whose bias must be out already, or that counts in another unit."""
+    if in_fractions(bias) and in_fractions(plane) is False:
+        raise UsageError(
+            f"{master.path}: the values of the master bias lie between 0 and 1, the master {kind} is in ADU",
+            "Give both in the unit of the frames.",
+        )
     level, floor = float(np.nanmedian(plane)), float(np.nanmedian(bias))
-    if floor > 0 and level < 0.5 * floor:
+    if floor > 0 and level < BELOW_BIAS * floor:
         raise UsageError(
             f"{master.path}: the master {kind} ({level:.6g} ADU) is below the bias ({floor:.6g} ADU)",
             "Its bias is out already, it seems: write CALSTAT = 'B' into its header.",
         )
 
 
-def _dark_exposure(master: Frame, scaled: bool, frames: Sequence[Frame]) -> float | None:
-    """Return the exposure that a dark is scaled from; None where it is subtracted as it is."""
-    exposure = master.exposure
-    for frame in frames if math.isfinite(exposure) else ():
-        if not scaled and abs(frame.exposure - exposure) > SAME_EXPOSURE * exposure:
-            raise UsageError(
-                f"{master.path} was exposed for {exposure:g} s, {frame.path} for {frame.exposure:g} s",
-                "Give --bias so that the dark can be scaled, or a dark of that exposure.",
-            )
-    if not scaled:
-        return None
-    if not exposure > 0:
+def _scaled_exposure(master: Frame, frames: Sequence[Frame], as_it_is: bool) -> float:
+    """Return the exposure that a dark is scaled from; `as_it_is` tells whether it could do without."""
+    remedy = "Write EXPTIME into it"
+    remedy += ", or leave --bias out: then the dark is subtracted as it is." if as_it_is else "."
+    if not master.exposure > 0:
         raise UsageError(
-            f"{master.path}: it does not say how long it was exposed, so it cannot be scaled",
-            "Write EXPTIME into it, or leave --bias out: then it is subtracted as it is.",
+            f"{master.path}: it does not say how long it was exposed, so it cannot be scaled", remedy
         )
     for frame in frames:
         if not math.isfinite(frame.exposure):
             raise FrameError(
-                frame.path,
-                "it does not say how long it was exposed, so the dark cannot be scaled",
-                "Write EXPTIME into it, or leave --bias out: then the dark is subtracted as it is.",
+                frame.path, "it does not say how long it was exposed, so the dark cannot be scaled", remedy
             )
-    return exposure
+    return master.exposure
+
+
+def _check_same_exposure(master: Frame, frames: Sequence[Frame]) -> None:
+    """Refuse a dark that holds its bias for frames of another exposure."""
+    exposure = master.exposure
+    for frame in frames:
+        if abs(frame.exposure - exposure) > SAME_EXPOSURE * exposure:
+            raise UsageError(
+                f"{master.path} was exposed for {exposure:g} s, {frame.path} for {frame.exposure:g} s",
+                "Give --bias so that the dark can be scaled, or a dark of that exposure.",
+            )
+    silent = [frame.path for frame in (master, *frames) if not math.isfinite(frame.exposure)]
+    if silent:
+        log.warning(
+            "%s%s: no EXPTIME; the dark is subtracted as it is, whether it was exposed as long or not",
+            silent[0],
+            f" and {len(silent) - 1} more" if len(silent) > 1 else "",
+        )
 
 
 def _normalise(master: Frame, flat: Plane, frame: Frame) -> None:
