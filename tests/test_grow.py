@@ -171,8 +171,8 @@ def test_beside_trails_the_sky_is_that_of_frames_without(tile, lights, tmp_path)
 def test_the_margin_counts_as_memory(lights):
     frames = plan_tile(lights, Options(grow=10)).frames
     canvas, resources = Canvas(SPEC.rows, SPEC.cols), Resources(2)
-    assert memory_needed(frames, canvas, resources, halo(Options(grow=10))) > memory_needed(
-        frames, canvas, resources
+    assert memory_needed(frames, canvas, resources, 3, halo(Options(grow=10))) > memory_needed(
+        frames, canvas, resources, 3
     )
     assert halo(Options()) == 0
     blocks = list(stack._blocks(canvas, 200, 3, 60 * 2**20, 12))

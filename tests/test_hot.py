@@ -17,7 +17,7 @@ from scipy.ndimage import maximum_filter
 from zmtile import Options, UsageError, build_tile
 from zmtile.frames.calibrate import Correction
 from zmtile.frames.frame import Frame, read_frame
-from zmtile.frames.hotpixels import KAPPA, SHARE, find_hot_pixels, lone_in_frame
+from zmtile.frames.hotpixels import KAPPA, SHARE, _sensors, find_hot_pixels, lone_in_frame
 from zmtile.kernels.demosaic import pattern_codes
 from zmtile.kernels.hot import lone_pixels
 from zmtile.pipeline import plan_tile, stack_plan
@@ -191,3 +191,38 @@ def test_a_limit_of_the_buffer_is_kept():
     out = np.empty(3, np.int64)
     codes = np.zeros((2, 2), np.uint8)
     assert lone_pixels(plane, codes, np.float32([20.0]), KAPPA, SHARE, out) == 3
+
+
+def test_frames_stay_with_their_sensor_however_many_there_are():
+    """Cosmic rays of all frames together are many, and no sign of the sensor."""
+    rng = np.random.default_rng(0)
+    steady = rng.choice(1080 * 1920, 10, replace=False)
+    seen = [np.unique(np.append(rng.integers(0, 1080 * 1920, 200), steady)) for _ in range(80)]
+    frames = [sensor(1080, 1920)] * 80
+    assert _sensors(frames, seen) == [list(range(80))]
+    for found in find_hot_pixels(frames, seen):
+        np.testing.assert_array_equal(found, np.sort(steady))
+
+
+def test_frames_that_are_left_out_decide_no_hot_pixel(tmp_path):
+    paths = write_group(replace(SPEC, frames=5), tmp_path)
+    for path in paths[3:]:
+        with fits.open(path, mode="update") as hdus:
+            noise = np.random.default_rng(0).normal(0, 200, hdus[0].data.shape)
+            hdus[0].data = np.clip(hdus[0].data + noise, 0, 65535).astype(np.uint16)
+    options = Options(hot_pixels=True, reference=paths[0].name, reject_frames=("noise<100",))
+    alone, more = build_tile(paths[:3], options), build_tile(paths, options)
+    assert [record.used for record in more.frames] == [True] * 3 + [False] * 2
+    assert [record.nhot for record in more.frames] == [record.nhot for record in alone.frames] + [0, 0]
+    assert more.frames[0].nhot > 0
+    assert more.header["ZMT_ID"] == alone.header["ZMT_ID"]
+    for plane in ("image", "uncert", "coverage"):
+        assert getattr(more, plane).tobytes() == getattr(alone, plane).tobytes()
+
+
+def test_that_one_frame_alone_says_nothing_is_said(tmp_path, caplog):
+    paths = write_group(replace(SPEC, frames=1), tmp_path)
+    build_tile(paths, Options())
+    assert "--hot-pixels" not in caplog.text
+    build_tile(paths, Options(hot_pixels=True))
+    assert "--hot-pixels does nothing with a single frame" in caplog.text

@@ -12,6 +12,7 @@ import threadpoolctl
 from astropy.io import fits
 
 from zmtile import FrameError, Options, Resources, TooFewFrames, UsageError, build_tile
+from zmtile.memory import MIN_BLOCK_PIXELS
 from zmtile.pipeline import plan_tile
 from zmtile.registration.transform import apply, compose, corners, invert
 from zmtile.stacking import stack
@@ -225,6 +226,20 @@ def test_min_coverage_blanks_thin_places(lights):
     thin = build_tile(lights, Options(min_coverage=5, reference=lights[0].name))
     np.testing.assert_array_equal(np.isnan(thin.image), thin.coverage < 5)
     assert (thin.coverage < 5).any()
+
+
+def test_a_min_coverage_that_leaves_nothing_is_refused(lights):
+    with pytest.raises(UsageError, match="min coverage is 7, more than the frames used") as caught:
+        plan_tile(lights, Options(min_coverage=7))
+    assert "--min-coverage 6" in caught.value.remedy
+    assert plan_tile(lights, Options(min_coverage=6)).options.min_coverage == 6
+
+
+def test_feathering_counts_as_memory(lights):
+    plain, feathered = (plan_tile(lights, Options(feather=width)) for width in (0, 20))
+    shares = 4 * len(lights) * MIN_BLOCK_PIXELS
+    workers = Resources().workers
+    assert feathered.planned_memory - plain.planned_memory == shares * workers
 
 
 def test_a_copy_is_used_once(lights, tmp_path, caplog):

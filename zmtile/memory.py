@@ -34,23 +34,24 @@ _PLANE_BYTES = 3 * 4 + 3 * 2
 
 
 def memory_needed(
-    frames: Sequence[Frame], canvas: Canvas, resources: Resources, halo: int = 0, masters: int = 0
+    frames: Sequence[Frame], canvas: Canvas, resources: Resources, depth: int, halo: int = 0, masters: int = 0
 ) -> int:
     """Return the bytes that the second pass will hold at least.
 
-    `halo` is the margin around a block, `masters` are the bytes of the calibration.
+    `depth` are the floats of a frame in a pixel of a block, `halo` is the margin around it, `masters`
+    are the bytes of the calibration.
     """
     channels = frames[0].channels
     planes = plane_bytes(canvas, channels)
     pixels = (MIN_BLOCK_PIXELS // BLOCK_COLS + 2 * halo) * (BLOCK_COLS + 2 * halo)
-    block = pixels * sample_bytes(len(frames), channels, halo)
+    block = pixels * sample_bytes(len(frames), depth, halo)
     return masters + planes + resources.workers * (block + _patch_bytes(pixels, channels))
 
 
-def sample_bytes(frames: int, channels: int, halo: int) -> int:
+def sample_bytes(frames: int, depth: int, halo: int) -> int:
     """Return the bytes of one pixel's samples while a block is worked on."""
     # With growth, one channel at a time: five masks, and twice the samples that are combined again.
-    return 4 * frames * channels + (13 * frames if halo else 0)
+    return 4 * frames * depth + (13 * frames if halo else 0)
 
 
 def plane_bytes(canvas: Canvas, channels: int) -> int:
@@ -64,7 +65,7 @@ def _patch_bytes(pixels: int, channels: int) -> int:
 
 
 def memory_limit(
-    frames: Sequence[Frame], canvas: Canvas, resources: Resources, halo: int = 0, masters: int = 0
+    frames: Sequence[Frame], canvas: Canvas, resources: Resources, depth: int, halo: int = 0, masters: int = 0
 ) -> int:
     """Return the limit in bytes; 2 GiB, or what is needed, when the user gave none.
 
@@ -73,7 +74,7 @@ def memory_limit(
     UsageError
         When the user's limit is below what the tile needs.
     """
-    need = memory_needed(frames, canvas, resources, halo, masters)
+    need = memory_needed(frames, canvas, resources, depth, halo, masters)
     if resources.memory_limit is None:
         return max(2 * GIB, need + need // 4)
     if resources.memory_limit < need:

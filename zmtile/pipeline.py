@@ -13,7 +13,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from zmtile.errors import FrameError, TooFewFrames
+from zmtile.errors import FrameError, TooFewFrames, UsageError
 from zmtile.frames.calibrate import Correction
 from zmtile.frames.frame import Frame
 from zmtile.frames.hotpixels import check_hot_pixels, find_hot_pixels
@@ -40,7 +40,7 @@ from zmtile.registration.wcs import frame_wcs
 from zmtile.stacking.canvas import Canvas, frame_up
 from zmtile.stacking.grow import halo
 from zmtile.stacking.rejection import settled
-from zmtile.stacking.stack import stack_frames
+from zmtile.stacking.stack import depth_of, stack_frames
 from zmtile.tiles.header import default_name, tile_header, tile_id
 from zmtile.tiles.provenance import records_of, tallied
 from zmtile.tiles.tile import FrameRecord, Tile
@@ -162,8 +162,6 @@ def _planned(
     frames, stats = drop_copies(frames, stats)
     if len(stats) == 1 and stats[0].finite == 0.0:  # of several, each is left out with its reason
         raise FrameError(frames[0].path, "it has no data: every pixel is NaN or blank", "Leave it out.")
-    hot = find_hot_pixels(frames, [stat.lone for stat in stats])
-    corrections = [calibration.correction(f.exposure, bad) for f, bad in zip(frames, hot, strict=True)]
     failures = select_measured(frames, stats, options)
     registration = register_chosen(frames, stats, failures, options, progress)
     failures |= select_registered(registration, options)
@@ -185,14 +183,19 @@ def _planned(
         log.info("rejection of %d frames: %s", len(used), settled(options, len(used)).reject)
     options = settled(options, len(used))
     chosen = [frames[k] for k in used]
+    _check_coverage(len(chosen), options)
+    bad = {}
+    if options.hot_pixels:  # what is left out has no say in what is hot
+        bad = dict(zip(used, find_hot_pixels(chosen, [stats[k].lone for k in used]), strict=True))
+    corrections = [calibration.correction(f.exposure, bad.get(k)) for k, f in enumerate(frames)]
     transforms = [t for t in registration.transforms if t is not None]
     maps = [map_of(t) for t in transforms]
     kernel = COPY if options.cfa == "direct" else options.kernel
     mosaic = kernel != COPY and any(frame.cfa for frame in chosen)
     margins = [lost_margin(kernel, mosaic, span_of(scale_of(m))) for m in maps]
     canvas = frame_up(chosen, maps, home, options.framing, margins)
-    # Better said now than after the long work.
-    memory_limit(chosen, canvas, resources, halo(options), calibration.nbytes)
+    held = (depth_of(options, chosen[0].channels), halo(options), calibration.nbytes)
+    memory_limit(chosen, canvas, resources, *held)  # better said now than after the long work
     records = records_of(frames, corrections, stats, registration, photometry, unreadable, failures)
     return Plan(
         tuple(chosen),
@@ -204,7 +207,7 @@ def _planned(
         canvas,
         options,
         records,
-        memory_needed(chosen, canvas, resources, halo(options), calibration.nbytes),
+        memory_needed(chosen, canvas, resources, *held),
     )
 
 
@@ -291,6 +294,14 @@ def _check_enough(
         "Check that the frames show one field, or choose another --reference, a smaller --min-frames, "
         "or looser --reject-frames.",
     )
+
+
+def _check_coverage(count: int, options: Options) -> None:
+    if options.min_coverage > count:
+        raise UsageError(
+            f"min coverage is {options.min_coverage}, more than the frames used ({count})",
+            f"Choose --min-coverage {count} or less.",
+        )
 
 
 def _wcs_cards(plan: Plan) -> fits.Header | None:

@@ -27,8 +27,11 @@ KAPPA = 5.0
 # Mean of the pixels around it, relative to its own height, from which on it may be a star: one of FWHM
 # 1.8 px puts 0.25 there, and still 0.1 where the other colours get under half of its own.
 SHARE = 0.04
-# Two frames are of one sensor if they share so many times more of their lone pixels than chance would.
+# A frame is of a sensor if it shares so many times more of its lone pixels than chance would.
 BEYOND_CHANCE = 10.0
+# It is compared with the pixels that are lone in at least this fraction of the sensor's frames: all that was
+# lone in any of them would be more with every frame, and so would be chance.
+STEADY = 0.25
 
 
 def check_hot_pixels(frames: Sequence[Frame]) -> None:
@@ -64,6 +67,8 @@ def find_hot_pixels(frames: Sequence[Frame], lone: Sequence[Pixels]) -> list[Pix
     list of (n,) int64
         Sorted; the same array for all frames of a sensor. A sensor with a single frame has none.
     """
+    if len(frames) == 1:
+        log.warning("--hot-pixels does nothing with a single frame: it takes two of one sensor")
     hot: list[Pixels] = [np.empty(0, np.int64)] * len(frames)
     for members in _sensors(frames, lone):
         pixels, counts = np.unique(np.concatenate([lone[k] for k in members]), return_counts=True)
@@ -82,20 +87,36 @@ def _sensors(frames: Sequence[Frame], lone: Sequence[Pixels]) -> list[list[int]]
     sensors share no more lone pixels than chance puts on each other.
     """
     sensors: list[list[int]] = []
-    seen: list[Pixels] = []  # the lone pixels of each sensor's frames
+    seen: list[tuple[Pixels, Pixels]] = []  # the lone pixels of each sensor, and in how many frames they are
     for k, (frame, pixels) in enumerate(zip(frames, lone, strict=True)):
         size = frame.rows * frame.cols
         for s, members in enumerate(sensors) if pixels.size else ():
             first = frames[members[0]]
             if (first.rows, first.cols, first.cfa) != (frame.rows, frame.cols, frame.cfa):
                 continue
-            shared = np.intersect1d(seen[s], pixels, assume_unique=True).size
-            chance = BEYOND_CHANCE * seen[s].size * pixels.size / size
-            if shared >= max(2.0, min(chance, 0.5 * min(seen[s].size, pixels.size))):
+            steady = _steady(*seen[s], len(members))
+            shared = np.intersect1d(steady, pixels, assume_unique=True).size
+            chance = BEYOND_CHANCE * steady.size * pixels.size / size
+            if shared >= max(2.0, min(chance, 0.5 * min(steady.size, pixels.size))):
                 members.append(k)
-                seen[s] = np.union1d(seen[s], pixels)
+                seen[s] = _counted(*seen[s], pixels)
                 break
         else:
             sensors.append([k])
-            seen.append(pixels)
+            seen.append((pixels, np.ones(pixels.size, np.int64)))
     return sensors
+
+
+def _steady(pixels: Pixels, counts: Pixels, frames: int) -> Pixels:
+    """Return the pixels that some of the frames share; all of them if they share none."""
+    found = pixels[counts >= max(2.0, STEADY * frames)]
+    return found if found.size > 1 else pixels
+
+
+def _counted(pixels: Pixels, counts: Pixels, more: Pixels) -> tuple[Pixels, Pixels]:
+    """Return the pixels and their counts with those of one more frame."""
+    union, place = np.unique(np.concatenate([pixels, more]), return_inverse=True)
+    total = np.zeros(union.size, np.int64)
+    total[place[: pixels.size]] = counts
+    total[place[pixels.size :]] += 1
+    return union, total

@@ -42,7 +42,7 @@ from zmtile.stacking.grow import grow, halo
 from zmtile.stacking.rejection import rejection
 from zmtile.stacking.warp import Block, feather, source_of, warp
 
-__all__ = ["Planes", "stack_frames"]
+__all__ = ["Planes", "depth_of", "stack_frames"]
 
 MAX_BLOCK_PIXELS = 128 * 128
 
@@ -127,13 +127,13 @@ def stack_frames(
     channels = frames[0].channels
     masters = corrections[0].calibration.nbytes
     margin = halo(options)
-    limit = memory_limit(frames, canvas, resources, margin, masters)
+    depth = depth_of(options, channels)
+    limit = memory_limit(frames, canvas, resources, depth, margin, masters)
     planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols)
     sources = [
         source_of(*item, canvas, reference, options) for item in zip(frames, maps, photometry, strict=True)
     ]
     free = limit - masters - plane_bytes(canvas, channels)
-    depth = channels + 1 if options.feather else channels  # a weight beside the samples
     blocks = list(_blocks(canvas, len(frames), depth, free // 4 // resources.workers, margin))
     shelf = Shelf(open_file_limit(len(frames)), free // 3)
     pages = PageGuard(shelf, free // 3)
@@ -162,6 +162,11 @@ def stack_frames(
     planes.image[thin] = np.nan
     planes.uncert[thin] = np.nan
     return planes
+
+
+def depth_of(options: Options, channels: int) -> int:
+    """Return how many floats each frame has in a pixel of a block: a sample per channel, and a weight."""
+    return channels + 1 if options.feather else channels
 
 
 def _blocks(canvas: Canvas, frames: int, depth: int, budget: int, margin: int = 0) -> Iterator[Block]:
