@@ -284,3 +284,19 @@ def grow(high, left, radius):
             taken[k] |= (y - row) ** 2 + (x - col) ** 2 <= radius**2
     taken &= left
     return taken & (left & ~taken).any(axis=0)
+
+
+def mean_uncertainty(x, weights, variances, reached):
+    """Standard error of a weighted mean: of the noises that are known up to a factor, and of that factor.
+
+    `reached` are two factors for so few samples: for a scatter that knows nothing of the mean's error,
+    and for one that holds all of it.
+    """
+    known = (weights**2 * variances).sum() / weights.sum() ** 2
+    best = np.average(x, weights=1 / variances)
+    factor = ((x - best) ** 2 / variances).sum() / (len(x) - 1)
+    least = 1 / (1 / variances).sum()  # of the best mean
+    apart = math.sqrt(least / known)
+    free, bound = (float(f) for f in reached)
+    z = apart * (free / bound - bound / free) / 2
+    return math.sqrt(known * factor) * bound * (z + math.sqrt(z * z + 1))

@@ -356,6 +356,13 @@ def test_feather_weighs_by_the_distance_from_the_outline(lights, feathered):
     assert near[~lost].mean() > 0.995
 
 
+def test_a_median_has_no_weights(lights):
+    tile = build_tile(lights, Options(reference=lights[0].name, combine="median"))
+    assert tile.header["ZMT_WGHT"] == "none"
+    assert all(set(np.ravel(record.weight)) == {1.0} for record in tile.frames)
+    np.testing.assert_array_equal(tile.weight, tile.coverage - tile.rejlow - tile.rejhigh)
+
+
 def test_feather_changes_weights_only(lights, feathered):
     plain = build_tile(lights, Options(reference=lights[0].name, framing="union"))
     for plane in ("coverage", "rejlow", "rejhigh"):

@@ -198,13 +198,15 @@ def test_weights_weigh_the_survivors():
             assert image[i] == pytest.approx(expected, abs=1e-6 * np.abs(kept).max())
 
 
-def test_weights_of_samples_enter_the_mean_and_not_the_rejection():
+@pytest.mark.parametrize("known", [True, False], ids=["noises", "inverse variances"])
+def test_weights_of_samples_enter_the_mean_and_not_the_rejection(known):
     rng = np.random.default_rng(0)
     stack = columns(300, 5, frames=(10, 10))
     weights = rng.uniform(1e-3, 2.0, stack.shape)
+    noises = rng.uniform(1, 3, 10) if known else None
     plain = winsorized_sigma_clip(stack)
     *_, few, widening = rejection(Options(), 10)
-    result = winsorized_sigma_clip(stack, weights=weights)
+    result = winsorized_sigma_clip(stack, weights=weights, noises=noises)
     for plane in ("coverage", "rejlow", "rejhigh"):
         np.testing.assert_array_equal(getattr(result, plane), getattr(plain, plane))
     for i in range(stack.shape[1]):
@@ -212,10 +214,14 @@ def test_weights_of_samples_enter_the_mean_and_not_the_rejection():
         if len(kept) > 1:
             inside = (stack[:, i] >= kept[0]) & (stack[:, i] <= kept[-1])
             x, w = stack[inside, i].astype(np.float64), weights[inside, i]
-            mean = np.average(x, weights=w)
-            error = np.sqrt(x.size / (x.size - 1) * (w**2 * (x - mean) ** 2).sum()) / w.sum()
-            error *= few[len(kept)] * widening[plain.coverage[i]]
-            assert result.image[i] == pytest.approx(mean, abs=1e-6 * np.abs(x).max())
+            variances = noises[inside] ** 2 if known else 1 / w
+            error = oracle.mean_uncertainty(x, w, variances, few[:, len(kept)])
+            if known:
+                error = max(
+                    error, np.sqrt((w**2 * variances).sum()) / w.sum() / 8 / widening[plain.coverage[i]]
+                )
+            error *= widening[plain.coverage[i]]
+            assert result.image[i] == pytest.approx(np.average(x, weights=w), abs=1e-6 * np.abs(x).max())
             assert result.uncert[i] == pytest.approx(error, rel=1e-3, abs=1e-5 * np.abs(x).max())
 
 
@@ -266,6 +272,70 @@ def test_pulls_have_unit_width(options, n):
     assert (high - low) / 2 == pytest.approx(1, abs=0.04)
 
 
+UNEQUAL = [(1, 2), (1, 3), (1, 3, 3, 3, 3), (1, 1, 3, 3), (1,) * 4 + (3,) * 4]
+
+
+@pytest.mark.parametrize("sigmas", UNEQUAL, ids=str)
+@pytest.mark.parametrize("method", ["none", "winsor"])
+@pytest.mark.parametrize("given", ["weights", "noises", "both"])
+def test_pulls_of_unequal_noises_have_unit_width(sigmas, method, given):
+    noises = np.array(sigmas, float)
+    stack = np.random.default_rng(3).standard_normal((len(noises), 1, 20_000)) * noises[:, None, None]
+    options = {"weights": {"weights": noises**-2}, "noises": {"noises": noises / 2}}
+    options["both"] = options["weights"] | options["noises"]
+    result = winsorized_sigma_clip(stack, method=method, **options[given])
+    assert pull_width(result) == pytest.approx(1, abs=0.06)
+
+
+@pytest.mark.parametrize("method", ["none", "winsor"])
+@pytest.mark.parametrize(
+    "shares", [(1, 0.001), (1, 0.1), (1, 1, 0.01), (1, 0.1, 0.1, 0.1, 0.1), (1, 1) + (0.1,) * 18], ids=str
+)
+def test_pulls_of_feathered_frames_have_unit_width(shares, method):
+    stack = np.random.default_rng(4).standard_normal((len(shares), 1, 20_000))
+    weights = np.repeat(np.array(shares)[:, None], 20_000, axis=1)[:, None]
+    result = winsorized_sigma_clip(stack, method=method, weights=weights, noises=np.ones(len(shares)))
+    assert pull_width(result) == pytest.approx(1, abs=0.06)
+
+
+@pytest.mark.parametrize("sigmas", [*UNEQUAL, (1, 1, 3), (1, 1.5, 2, 1.2, 1.1)], ids=str)
+def test_pulls_of_a_median_of_unequal_noises_have_nearly_unit_width(sigmas):
+    noises = np.array(sigmas, float)
+    stack = np.random.default_rng(5).standard_normal((len(noises), 1, 20_000)) * noises[:, None, None]
+    result = winsorized_sigma_clip(stack, noises=noises, combine="median")
+    assert 0.92 < pull_width(result) < 1.1
+
+
+def pull_width(result):
+    low, high = np.nanpercentile(result.image / result.uncert, [15.87, 84.13])
+    return (high - low) / 2
+
+
+@pytest.mark.parametrize("method", ["none", "winsor"])
+def test_the_unit_of_the_noises_does_not_count(method):
+    stack = columns(300, 8, frames=(7, 7))[:, None]
+    noises = np.linspace(1, 3, 7)
+    ours, theirs = (winsorized_sigma_clip(stack, noises=f * noises, method=method).uncert for f in (1, 1 / 4))
+    several = np.isfinite(stack).sum(axis=0) > 3  # one survivor has its noise
+    np.testing.assert_allclose(ours[several], theirs[several], rtol=1e-5)
+
+
+def test_noises_and_weights_that_do_not_fit_are_refused():
+    stack = np.ones((3, 1, 2))
+    for wrong in (np.ones(2), [1, 0, 1], [1, np.nan, 1], np.ones((3, 1, 2))):
+        with pytest.raises(UsageError, match="noises"):
+            winsorized_sigma_clip(stack, noises=wrong)
+    with pytest.raises(UsageError, match="median"):
+        winsorized_sigma_clip(stack, weights=np.ones(3), combine="median")
+
+
+def test_a_single_sample_has_the_noise_of_its_frame():
+    stack = np.array([[np.nan, 4.0], [7.0, np.nan]])[:, None]
+    result = winsorized_sigma_clip(stack, noises=[2, 3], weights=[1, 0.5])
+    np.testing.assert_array_equal(result.uncert[0], np.array([3, 2], np.float32))
+    assert np.isnan(winsorized_sigma_clip(stack).uncert).all()
+
+
 def test_survivors_that_are_equal_by_chance_are_not_certain():
     made = [np.empty(1, kind) for kind in [np.float32] * 3 + [np.uint16] * 3]
     samples = np.array([500, 500, 500, 900], np.float32)[:, None]
@@ -290,6 +360,22 @@ def test_auto_is_the_method_for_the_number_of_frames():
         for ours, theirs in zip(clip(stack, method="auto"), clip(stack, method=method), strict=True):
             assert ours.tobytes() == theirs.tobytes()
         assert settled(Options(reject="auto", kappa=(2, 3)), n).reject == method
+
+
+def test_what_auto_does_not_look_at_is_said(caplog):
+    for n, options, ignored in [
+        (12, {"kappa": (2, 2)}, "--kappa does nothing: --reject auto chose esd for 12 frames"),
+        (9, {"esd_alpha": 0.1}, "--esd-alpha does nothing: --reject auto chose winsor for 9 frames"),
+        (5, {"esd_outliers": 0.2}, "--esd-outliers does nothing: --reject auto chose mad for 5 frames"),
+    ]:
+        with caplog.at_level("WARNING", "zmtile"):
+            settled(Options(reject="auto", **options), n)
+        assert caplog.messages == [ignored]
+        caplog.clear()
+    with caplog.at_level("WARNING", "zmtile"):
+        settled(Options(reject="auto", kappa=(2, 2)), 9)
+        settled(Options(reject="auto", esd_alpha=0.1, grow=2), 10)
+    assert not caplog.messages
 
 
 @given(stacks(), st.sampled_from(REJECTIONS), st.randoms(use_true_random=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -153,6 +153,8 @@ def plan_tile(
 def _planned(
     paths: Sequence[str | os.PathLike[str]], options: Options, resources: Resources, progress: Progress
 ) -> Plan:
+    if options.combine == "median":  # it has no weights
+        options = replace(options, weight="none")
     frames, unreadable = read_frames(paths, options, progress)
     check_mixture(frames, options)
     if options.hot_pixels:
@@ -179,8 +181,6 @@ def _planned(
         photometry = _matched(frames, stats, registration, options, progress)
     used = registration.used
     home = used.index(registration.reference)
-    if options.reject == "auto":
-        log.info("rejection of %d frames: %s", len(used), settled(options, len(used)).reject)
     options = settled(options, len(used))
     chosen = [frames[k] for k in used]
     _check_coverage(len(chosen), options)

@@ -25,8 +25,8 @@ INF = np.float32(np.inf)
 
 # Places of the lane variables in `w`.
 COUNT, LOWER, UPPER, CENTRE, LOW, HIGH, SIGMA, TURN = (i * LANES for i in range(8))
-TOTAL, SQUARE, NLOW, NHIGH, SUM_W, SUM_W2 = (i * LANES for i in range(8, 14))
-SHIFT, CROSS, SPREAD, NOISE = (i * LANES for i in range(14, 18))
+TOTAL, SQUARE, NLOW, NHIGH, SUM_W, SUM_P = (i * LANES for i in range(8, 14))
+SHIFT, DRIFT, SPREAD, NOISE = (i * LANES for i in range(14, 18))
 NUMBER, DONE = (i * LANES for i in range(18, 20))
 PLACES = 20
 

@@ -17,7 +17,7 @@ from zmtile.kernels.bounds import bounds_quantile, survivors
 from zmtile.kernels.lanes import (
     CENTRE,
     COUNT,
-    CROSS,
+    DRIFT,
     INF,
     LANES,
     LOWER,
@@ -28,14 +28,14 @@ from zmtile.kernels.lanes import (
     PLACES,
     SHIFT,
     SPREAD,
+    SUM_P,
     SUM_W,
-    SUM_W2,
-    TWO,
     UPPER,
     ZERO,
     median,
 )
 from zmtile.kernels.network import sort_lanes
+from zmtile.kernels.uncertainty import median_noise, reached
 from zmtile.kernels.winsor import reject_sigma
 
 __all__ = ["stack_block"]
@@ -72,6 +72,8 @@ def _combine(raw: Any, weights: Any, shares: Any, noises: Any, clamp: bool, w: A
     `shares` is (frames, LANES), a factor on the weight of each sample, or None: then the compiler
     leaves out what belongs to it.
 
+    Precisions are 1 / noise². Without noises they are the weights.
+
     `seen` is (frames, 3 · LANES): present, rejected below, rejected above, kept apart by lane so
     that counting is a vector addition too.
     """
@@ -80,11 +82,14 @@ def _combine(raw: Any, weights: Any, shares: Any, noises: Any, clamp: bool, w: A
     drop = ZERO if clamp else ONE
     for i in range(raw.shape[0]):
         weight = weights[i]
-        variance = (weight * noises[i]) * (weight * noises[i])
+        noise = ONE if noises is None else noises[i]
+        precision = weight if noises is None else ONE / (noise * noise)
+        variance = weight if noises is None else (weight * noise) * (weight * noise)
         for lane in range(LANES):
             if shares is not None:
                 weight = weights[i] * shares[i, lane]
-                variance = (weight * noises[i]) * (weight * noises[i])
+                precision = weight if noises is None else precision
+                variance = weight if noises is None else (weight * noise) * (weight * noise)
             x = raw[i, lane]
             low = ONE if x < w[LOWER + lane] else ZERO
             high = ONE if x > w[UPPER + lane] else ZERO
@@ -93,15 +98,15 @@ def _combine(raw: Any, weights: Any, shares: Any, noises: Any, clamp: bool, w: A
             x = w[UPPER + lane] if x > w[UPPER + lane] else x
             keep = here - drop * (low + high)
             d = x - w[CENTRE + lane]
-            d = weight * d if keep > ZERO else ZERO
+            d = d if keep > ZERO else ZERO
             w[NLOW + lane] += low
             w[NHIGH + lane] += high
             w[SUM_W + lane] += weight * keep
-            w[SUM_W2 + lane] += weight * weight * keep
+            w[SUM_P + lane] += precision * keep
             w[NOISE + lane] += variance * keep
-            w[SHIFT + lane] += d
-            w[CROSS + lane] += weight * d
-            w[SPREAD + lane] += d * d
+            w[SHIFT + lane] += weight * d
+            w[DRIFT + lane] += precision * d
+            w[SPREAD + lane] += precision * d * d
             seen[i, lane] += here
             seen[i, LANES + lane] += low
             seen[i, 2 * LANES + lane] += high
@@ -138,10 +143,13 @@ def stack_block(
     ----------
     samples : (frames, pixels) float32
         Aligned samples, NaN where a frame has no data.
-    weights, noises : (frames,) float32
-        Weight of each frame, and the sigma of its sky (the uncertainty where nothing else tells).
+    weights : (frames,) float32
+        Weight of each frame in the mean; all 1 for a median.
     shares : (frames, pixels) float32 or None
         Factor above 0 on the weight of each sample; None is 1 everywhere.
+    noises : (frames,) float32 or None
+        Sigma of each frame's samples, above 0, up to a factor that their scatter tells; and the
+        uncertainty where nothing scatters. None: the variance of a sample goes with 1 / weight.
     pairs : (comparators, 2) int32
         `comparators(frames)`.
     method : int
@@ -157,8 +165,10 @@ def stack_block(
         'winsor-quantile' sets an outlier to its bound instead of dropping it; it is still counted.
     use_median : bool
         Combine by the median of the survivors instead of their weighted mean.
-    student, widening : (frames + 1,) float32
-        Factors of the uncertainty by the number of survivors, and of samples.
+    student : (2, frames + 1) float32
+        Factors of the uncertainty by the number of survivors, from `student`.
+    widening : (frames + 1,) float32
+        Factor of the uncertainty by the number of samples.
     image, uncert, weight : (pixels,) float32
         Written: combined value, its standard error, sum of the surviving weights.
     coverage, rejlow, rejhigh : (pixels,) uint16
@@ -241,17 +251,22 @@ def stack_block(
                     uncert[to] = np.float32(np.nan)
                     continue
                 shift = w[SHIFT + lane] / w[SUM_W + lane]
-                # Scatter of the survivors about the value; one has none, and takes its frame's noise.
-                error = np.sqrt(w[NOISE + lane])
-                if kept > ONE:
-                    scatter = w[SPREAD + lane] + shift * (shift * w[SUM_W2 + lane] - TWO * w[CROSS + lane])
-                    # Two or three that are equal by chance, or all saturated, are not that certain.
-                    least = _LEAST * error
-                    error = np.sqrt(max(scatter, ZERO) * (kept / (kept - ONE)))
-                    error *= student[int(kept)] * widening[int(count)]
-                    error = least if least > error else error  # it may not be known: NaN
                 image[to] = w[CENTRE + lane] if use_median else w[CENTRE + lane] + shift
-                uncert[to] = error / w[SUM_W + lane]
+                # What the noises make of the value. A single survivor does not scatter: that is all.
+                noise = np.sqrt(w[NOISE + lane]) / w[SUM_W + lane]
+                if kept == ONE:
+                    uncert[to] = np.float32(np.nan) if noises is None else noise
+                    continue
+                if use_median and noises is not None:
+                    noise = median_noise(raw[g], lane, noises, w[LOWER + lane], w[UPPER + lane], clamp)
+                # How much larger the variances are than the noises say: from the survivors about
+                # their best mean, which is not the value where weights are not precisions.
+                scatter = w[SPREAD + lane] - w[DRIFT + lane] * (w[DRIFT + lane] / w[SUM_P + lane])
+                error = noise * np.sqrt(max(scatter, ZERO) / (kept - ONE))
+                apart = min(ONE / (noise * np.sqrt(w[SUM_P + lane])), ONE)
+                error *= reached(student[0, int(kept)], student[1, int(kept)], apart) * widening[int(count)]
+                # Two or three that are equal by chance, or all saturated, are not that certain.
+                uncert[to] = error if noises is None else max(error, _LEAST * noise)
     for i in range(frames):
         for k in range(3):
             total = ZERO

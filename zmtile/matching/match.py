@@ -19,7 +19,7 @@ from zmtile.kernels.tables import span_of
 from zmtile.matching.fluxscale import flux_scales
 from zmtile.matching.pairs import pair_frames
 from zmtile.matching.skysurface import sky_surfaces
-from zmtile.matching.weights import frame_weights
+from zmtile.matching.weights import frame_weights, known
 from zmtile.options import SCALED, Options
 from zmtile.progress import Progress
 from zmtile.registration.mapping import Bent, apply, scale_of
@@ -31,6 +31,8 @@ log = logging.getLogger("zmtile")
 
 # Sky surfaces bend, unless told otherwise, if at least this much of every frame lies on the reference.
 BENDING_SHARE = 0.5
+# Sigma of a channel that is constant in all frames, ADU.
+NOISELESS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Photometry:
         Of the frame in the mean; the group's largest is 1.
     noise : (channels,) float64
         Sigma of a pixel after scaling, reference ADU; of a frame with finer pixels, of their mean
-        unless colours are taken directly.
+        unless colours are taken directly. Above 0: where it is not known, the median of the others.
     """
 
     scale: NDArray[np.float64]
@@ -113,7 +115,8 @@ def match(
     finer = np.array([span_of(s) > 0.0 and not direct for s in side])
     noise[finer] *= side[finer, None]
     progress.step()
-    return tuple(Photometry(scale[k], surface[k], weight[k], np.nan_to_num(noise[k])) for k in range(count))
+    noise = np.column_stack([known(sigma, NOISELESS) for sigma in noise.T])
+    return tuple(Photometry(scale[k], surface[k], weight[k], noise[k]) for k in range(count))
 
 
 def _degree(frames: Sequence[Frame], maps: Sequence[Matrix | Bent], reference: int, options: Options) -> int:

@@ -47,8 +47,8 @@ def frame_weights(kind: str, noise: Floats, fwhm: Floats, signal: Floats) -> Flo
     """
     if kind == "none":
         return np.ones_like(noise)
-    precision = np.column_stack([_known(sigma) for sigma in noise.T]) ** -2.0
-    width = _known(fwhm)[:, None]
+    precision = np.column_stack([known(sigma) for sigma in noise.T]) ** -2.0
+    width = known(fwhm)[:, None]
     if kind == "noise":
         weight = precision
     elif kind == "stars":
@@ -59,10 +59,10 @@ def frame_weights(kind: str, noise: Floats, fwhm: Floats, signal: Floats) -> Flo
     return largest
 
 
-def _known(values: Floats) -> Floats:
-    """Return the values, with the median of those above 0 in place of all others."""
+def known(values: Floats, otherwise: float = 1.0) -> Floats:
+    """Return the values, with the median of those above 0 in place of all others; or a number, if all are."""
     usable = np.isfinite(values) & (values > 0)
-    return np.where(usable, values, np.median(values[usable]) if usable.any() else 1.0)
+    return np.where(usable, values, np.median(values[usable]) if usable.any() else otherwise)
 
 
 def _deepest(precision: Floats, fwhm: Floats) -> Floats:

@@ -38,7 +38,7 @@ class ClipResult:
         Finite samples before rejection; rejected below and above.
     uncert : float32
         Standard error of the value, wide enough to hold the truth in 68.3 % of all pixels; NaN where
-        it cannot be known (fewer than two survivors).
+        it cannot be known (fewer than two survivors, and no noises given).
     """
 
     image: NDArray[np.float32]
@@ -53,6 +53,7 @@ def winsorized_sigma_clip(
     *,
     kappa: tuple[float, float] = (3.0, 3.0),
     weights: NDArray[Any] | None = None,
+    noises: NDArray[Any] | None = None,
     method: str = "winsor",
     winsor_limits: tuple[float, float] = (0.05, 0.05),
     rewinsorize: bool = False,
@@ -72,6 +73,11 @@ def winsorized_sigma_clip(
         Bounds below and above the median, in sigma.
     weights : (N,) array, or one of the stack's shape, optional
         Positive weights of the mean, for each frame or for each sample; equal when not given.
+        A median has none.
+    noises : (N,) array, optional
+        Positive: the sigma of each frame's samples, for `ClipResult.uncert`. The samples' own scatter
+        corrects it by a factor that all frames share. When not given, the weights are taken for
+        inverse variances.
     method : {'winsor', 'winsor-quantile', 'sigma', 'mad', 'linear-fit', 'esd', 'minmax', 'auto', 'none'}
         docs/how-it-works.md defines them. 'winsor' is Huber's winsorisation with true rejection, as
         PixInsight and Siril define it.
@@ -94,7 +100,8 @@ def winsorized_sigma_clip(
     Raises
     ------
     UsageError
-        For a stack without a frame axis, weights that do not fit, or options that make no sense.
+        For a stack without a frame axis, weights or noises that do not fit, or options that make no
+        sense.
 
     Examples
     --------
@@ -125,11 +132,16 @@ def winsorized_sigma_clip(
     frames, pixels = stack.shape[0], math.prod(stack.shape[1:])
     options = settled(options, frames)
     weight = np.ones(frames, np.float32) if weights is None else np.asarray(weights, np.float32)
-    if weight.shape not in ((frames,), stack.shape) or not (np.isfinite(weight) & (weight > 0)).all():
+    if weight.shape not in ((frames,), stack.shape) or not _positive(weight):
         raise UsageError(
             f"weights of shape {weight.shape}",
             f"Give {frames} positive numbers, or one for each sample of the stack.",
         )
+    if weights is not None and combine == "median":
+        raise UsageError("weights do nothing with combine='median'", "Leave them out, or give noises.")
+    noise = None if noises is None else np.asarray(noises, np.float32)
+    if noise is not None and not (noise.shape == (frames,) and _positive(noise)):
+        raise UsageError(f"noises of shape {noise.shape}", f"Give {frames} positive numbers.")
     share = weight.reshape(frames, pixels) if weight.ndim > 1 else None
     weight = np.ones(frames, np.float32) if weight.ndim > 1 else weight
     flat = stack.reshape(frames, pixels)
@@ -145,7 +157,7 @@ def winsorized_sigma_clip(
             samples,
             weight,
             None if share is None else share[:, part],
-            np.full(frames, np.nan, np.float32),
+            noise,
             comparators(frames),
             *rejection(options, frames),
             *(plane[part] for plane in (*values, *counts)),
@@ -156,3 +168,7 @@ def winsorized_sigma_clip(
     image, uncert, _ = values.reshape(3, *stack.shape[1:])
     coverage, rejlow, rejhigh = counts.reshape(3, *stack.shape[1:])
     return ClipResult(image, coverage, rejlow, rejhigh, uncert)
+
+
+def _positive(values: NDArray[np.float32]) -> bool:
+    return bool((np.isfinite(values) & (values > 0)).all())

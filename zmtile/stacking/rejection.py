@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import betaincinv, ndtr, stdtrit
 
 from zmtile.errors import UsageError
 from zmtile.kernels.bounds import METHODS
@@ -17,6 +18,8 @@ from zmtile.kernels.reject import stack_block
 from zmtile.options import USED_BY, Options
 
 __all__ = ["critical_values", "recombination", "rejection", "settled", "student"]
+
+log = logging.getLogger("zmtile")
 
 # One sigma either side of a Gaussian: what UNCERT promises for any number of samples.
 _WITHIN = float(2 * ndtr(1) - 1)
@@ -35,7 +38,7 @@ _AUTO_MANY = "esd"
 def settled(options: Options, frames: int) -> Options:
     """Return the options for a stack of so many frames, in which 'auto' is the method that it stands for.
 
-    What that method does not look at has its default.
+    What that method does not look at has its default; a warning says so where it was chosen otherwise.
 
     Raises
     ------
@@ -45,13 +48,19 @@ def settled(options: Options, frames: int) -> Options:
     method = options.reject
     if method == "auto":
         method = next((name for limit, name in _AUTO if frames < limit), _AUTO_MANY)
+        log.info("rejection of %d frames: %s", frames, method)
     elif method == "minmax" and 3 <= frames <= sum(options.minmax):
         low, high = options.minmax
         raise UsageError(
             f"--minmax {low} {high} drops all samples of {frames} frames",
             f"Choose numbers whose sum is below {frames}, or another --reject.",
         )
-    return _with_method(options, method)
+    made = _with_method(options, method)
+    for name in USED_BY:
+        if getattr(made, name) != getattr(options, name):
+            option = name.replace("_", "-")
+            log.warning("--%s does nothing: --reject auto chose %s for %d frames", option, method, frames)
+    return made
 
 
 def _with_method(options: Options, method: str) -> Options:
@@ -111,12 +120,17 @@ def critical_values(frames: int, alpha: float) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=64)
 def student(frames: int) -> NDArray[np.float32]:
-    """Return, by the number of survivors, how many standard errors hold 68.3 % (Student's t).
+    """Return, by the number of survivors, how many standard errors hold 68.3 %.
 
     A scatter of few samples is often too small: two of them need 1.84 standard errors, five 1.14.
+    That is Student's t, in the first row: the scatter and the error of the best mean are independent.
+    The second is for a value all of whose error is part of the scatter: two samples then need 1.
     """
-    factors = np.ones(frames + 1)
-    factors[2:] = stdtrit(np.arange(1.0, frames), (1 + _WITHIN) / 2)
+    factors = np.ones((2, frames + 1))
+    free = np.arange(1.0, frames)
+    factors[0, 2:] = stdtrit(free, (1 + _WITHIN) / 2)
+    # The share of one direction in the square of a Gaussian vector.
+    factors[1, 3:] = np.sqrt(free[1:] * betaincinv(0.5, (free[1:] - 1) / 2, _WITHIN))
     return factors.astype(np.float32)
 
 
@@ -163,7 +177,7 @@ def _pull_width(stack: NDArray[np.float32], options: Options) -> float:
         stack,
         ones[:n],
         None,
-        np.full(n, np.nan, np.float32),
+        None,
         comparators(n),
         *_parameters(options, n),
         student(n),
