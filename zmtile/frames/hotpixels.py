@@ -27,11 +27,8 @@ KAPPA = 5.0
 # Mean of the pixels around it, relative to its own height, from which on it may be a star: one of FWHM
 # 1.8 px puts 0.25 there, and still 0.1 where the other colours get under half of its own.
 SHARE = 0.04
-# A frame is of a sensor if it shares so many times more of its lone pixels than chance would.
+# A frame is of a sensor if it shares so many times more lone pixels with a frame of it than chance would.
 BEYOND_CHANCE = 10.0
-# It is compared with the pixels that are lone in at least this fraction of the sensor's frames: all that was
-# lone in any of them would be more with every frame, and so would be chance.
-STEADY = 0.25
 
 
 def check_hot_pixels(frames: Sequence[Frame]) -> None:
@@ -89,15 +86,10 @@ def _sensors(frames: Sequence[Frame], lone: Sequence[Pixels]) -> list[list[int]]
     sensors: list[list[int]] = []
     seen: list[tuple[Pixels, Pixels]] = []  # the lone pixels of each sensor, and in how many frames they are
     for k, (frame, pixels) in enumerate(zip(frames, lone, strict=True)):
-        size = frame.rows * frame.cols
         for s, members in enumerate(sensors) if pixels.size else ():
             first = frames[members[0]]
-            if (first.rows, first.cols, first.cfa) != (frame.rows, frame.cols, frame.cfa):
-                continue
-            steady = _steady(*seen[s], len(members))
-            shared = np.intersect1d(steady, pixels, assume_unique=True).size
-            chance = BEYOND_CHANCE * steady.size * pixels.size / size
-            if shared >= max(2.0, min(chance, 0.5 * min(steady.size, pixels.size))):
+            alike = (first.rows, first.cols, first.cfa) == (frame.rows, frame.cols, frame.cfa)
+            if alike and _belongs(pixels, *seen[s], len(members), frame.rows * frame.cols):
                 members.append(k)
                 seen[s] = _counted(*seen[s], pixels)
                 break
@@ -107,10 +99,16 @@ def _sensors(frames: Sequence[Frame], lone: Sequence[Pixels]) -> list[list[int]]
     return sensors
 
 
-def _steady(pixels: Pixels, counts: Pixels, frames: int) -> Pixels:
-    """Return the pixels that some of the frames share; all of them if they share none."""
-    found = pixels[counts >= max(2.0, STEADY * frames)]
-    return found if found.size > 1 else pixels
+def _belongs(pixels: Pixels, seen: Pixels, counts: Pixels, frames: int, size: int) -> bool:
+    """Tell whether a frame shares more with the mean frame of a sensor than chance would.
+
+    With all of them together it would not do: what is lone in any of many frames is mostly chance.
+    """
+    at = np.isin(seen, pixels, assume_unique=True)
+    shared = counts[at].sum() / frames
+    typical = counts.sum() / frames
+    chance = BEYOND_CHANCE * typical * pixels.size / size
+    return bool(at.sum() >= 2 and shared >= min(chance, 0.5 * min(typical, pixels.size)))
 
 
 def _counted(pixels: Pixels, counts: Pixels, more: Pixels) -> tuple[Pixels, Pixels]:
