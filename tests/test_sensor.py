@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 from starlists import COLS, ROWS, field, light, sizes, turn
 
 from zmtile.registration.sensor import largest_motion, set_aside, sky_at_rest
@@ -101,3 +102,33 @@ def test_the_largest_motion_is_that_of_a_corner():
     assert np.isclose(
         largest_motion(turn(1.0), ROWS, COLS), np.radians(1) * np.hypot(ROWS, COLS) / 2, rtol=2e-3
     )
+
+
+@pytest.mark.parametrize("step", [0.1, 0.15, 0.2])
+@pytest.mark.parametrize("hot", [20, 150])
+def test_a_slow_drift_costs_no_bright_stars(step, hot):
+    """The faint ones, of which there are more, are less certain than the drift is long."""
+    rng = np.random.default_rng(1)
+    sky, pattern = rng.uniform(0, [COLS, ROWS], (200, 2)), rng.uniform(0, [COLS, ROWS], (hot, 2))
+    flux = light(rng, 200 + hot)
+    error = np.minimum(0.02 + 2.0 / flux, 0.8)
+    fields = []
+    for k in range(12):
+        xy = np.concatenate([sky + k * step * np.array([1.0, 0.3]), pattern])
+        xy += rng.normal(0, 1, xy.shape) * error[:, None]
+        shown = field(xy, flux, size=sizes(rng, 200, hot, 0))
+        fields.append(
+            dataclasses.replace(shown, stars=dataclasses.replace(shown.stars, error=np.sort(error)))
+        )
+    for before, after in zip(fields, set_aside(fields), strict=True):
+        stars = before.stars.size > 1.3
+        kept = np.isin(before.stars.flux, after.stars.flux)
+        assert kept[stars].mean() > 0.85
+
+
+def test_without_a_certain_detection_all_have_a_vote():
+    fields = [
+        dataclasses.replace(f, stars=dataclasses.replace(f.stars, error=np.full(len(f.stars), 0.4)))
+        for f in group(6, 40, 120, 5.0)
+    ]
+    assert all(len(f.stars) <= 55 for f in set_aside(fields))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +19,10 @@ from zmtile.registration.transform import IDENTITY, Matrix, Transform, apply, co
 
 __all__ = ["MANY_STARS", "hop", "solve_together"]
 
-# A frame is offered to this many solved neighbours (nearest in the natural order) in each round.
+# A frame is offered to this many solved neighbours (nearest in the natural order) in each round, and to
+# this many more that lie apart from each other on the sky.
 NEIGHBOURS = 6
+APART = 6
 # Stars that prove a scale by themselves, and a place in the common solution.
 MANY_STARS = 12
 
@@ -35,24 +38,24 @@ def hop(
         For each frame reached: its verified transforms to other frames, by their index.
     """
     hops: dict[int, dict[int, Transform]] = {}
-    asked: set[tuple[int, int]] = {(k, reference) for k in order}
-    progressing = True
-    while progressing:
-        progressing = False
-        for k in order:
-            if k in solved or len(fields[k].stars) < MIN_STARS:
+    centre = {s: apply(solved[s], _middle(fields[s]))[0] for s in solved}
+    fresh = {k: [s for s in solved if s != reference] for k in order if k not in solved}
+    while any(fresh.values()):
+        for k in [k for k in order if k in fresh]:
+            offered, fresh[k] = _offered(k, fresh[k], centre), []
+            if len(fields[k].stars) < MIN_STARS:
                 continue
-            near = sorted((s for s in solved if (k, s) not in asked), key=lambda s: (abs(s - k), s))
-            for s in near[:NEIGHBOURS]:
-                asked.add((k, s))
-                progressing = True  # the frames not asked yet come in the next round
+            for s in offered:
                 transform = match_fields(fields[k], fields[s], search="near")
                 if transform is not None:
                     solved[k] = compose(solved[s], transform.matrix)
+                    centre[k] = apply(solved[k], _middle(fields[k]))[0]
                     hops[k] = {s: transform}
+                    del fresh[k]
+                    for others in fresh.values():
+                        others.append(k)
                     break
     for k, edges in hops.items():  # every further overlap steadies the chain
-        centre = {s: apply(solved[s], _middle(fields[s]))[0] for s in solved}
         near = sorted(solved, key=lambda s: (float(np.hypot(*(centre[s] - centre[k]))), s))
         for s in near[1 : NEIGHBOURS + 1]:
             if s not in edges and s != k:
@@ -61,6 +64,22 @@ def hop(
                 if transform is not None and verify(fields[k], fields[s], transform):
                     edges[s] = transform
     return hops
+
+
+def _offered(k: int, fresh: Sequence[int], centre: Mapping[int, NDArray[np.float64]]) -> list[int]:
+    """Return the solved frames that a frame is matched with: the nearest in order, and some all over the sky.
+
+    All those solved since the last time would be too many in a large group with many clouded frames.
+    """
+    near = sorted(fresh, key=lambda s: (abs(s - k), s))
+    chosen, left = near[:NEIGHBOURS], near[NEIGHBOURS:]
+    far = {s: min(float(math.dist(centre[s], centre[c])) for c in chosen) for s in left}
+    for _ in range(min(APART, len(left))):
+        s = max(far, key=lambda other: (far[other], -other))
+        chosen.append(s)
+        del far[s]
+        far = {t: min(d, float(math.dist(centre[t], centre[s]))) for t, d in far.items()}
+    return chosen
 
 
 def _middle(field: Field) -> NDArray[np.float64]:

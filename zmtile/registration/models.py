@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zmtile.registration.mapping import Bent, Map, apply, flat_bend
 from zmtile.registration.transform import Matrix, design_rows, fit, scale_of
 
-__all__ = ["MODELS", "SIMPLER", "WIDTH", "Pairs", "fit_points", "improve", "plain"]
+__all__ = ["MODELS", "SIMPLER", "WIDTH", "Pairs", "fit_points", "improve", "plain", "uncertainty"]
 
 # From the simplest on, with their numbers of parameters.
 WIDTH = {"similarity": 4, "affine": 6, "homography": 8, "poly2": 12, "poly3": 20}
@@ -184,6 +184,34 @@ def improve(maps: Mapping[int, Map], free: Mapping[int, str], pairs: Sequence[Pa
             step = spsolve(coo_array((value, (row, col)), shape=(size, size)).tocsc(), right)
         fitted = {k: changed(m, fitted[k], step[starts[k] : starts[k] + WIDTH[m]]) for k, m in free.items()}
     return fitted
+
+
+def uncertainty(
+    model: str,
+    bent: Bent,
+    stars: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    at: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the standard error of a fitted map at some points of the frame, px of the target.
+
+    Parameters
+    ----------
+    model : {'similarity', 'affine', 'homography', 'poly2', 'poly3'}
+    bent : Bent
+        As it was fitted.
+    stars : (n, 2) float64
+        Frame pixels of the stars that it was fitted on.
+    variance : (n,) float64
+        Of a coordinate of each, px².
+    at : (m, 2) float64
+        Frame pixels.
+    """
+    slope, here = columns(model, bent, stars), columns(model, bent, at)
+    normal = np.diag(_prior(model, bent)[0]) + slope.T @ (slope / np.tile(variance, 2)[:, None])
+    squares: NDArray[np.float64] = np.einsum("ij,ji->i", here, np.linalg.solve(normal, here.T))
+    error: NDArray[np.float64] = np.sqrt(squares.reshape(2, -1).sum(axis=0))
+    return error
 
 
 def fit_points(

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
+from zmtile.registration.mapping import Map, apply, invert
 from zmtile.registration.sensor import largest_motion, sky_at_rest
 from zmtile.registration.starfield import MIN_STARS, Field, final_radius, pair_up
-from zmtile.registration.transform import Matrix, Transform, apply, invert, scale_of
+from zmtile.registration.transform import Transform, scale_of
 
-__all__ = ["SCALE_RANGE", "false_alarms", "verify"]
+__all__ = ["SCALE_RANGE", "false_alarms", "stars_prove", "verify"]
 
 SCALE_RANGE = 2.2
 MAX_SHEAR = 1.05
@@ -40,21 +41,38 @@ def verify(source: Field, target: Field, transform: Transform) -> bool:
     singular = np.linalg.svd(matrix[:, :2], compute_uv=False)
     if not (1 / SCALE_RANGE < scale_of(matrix) < SCALE_RANGE and singular[0] < MAX_SHEAR * singular[1]):
         return False
-    if transform.rms > 0.45 * final_radius(source, target):
+    return stars_prove(source, target, matrix, transform.nmatch, transform.rms) and not _sensor_at_rest(
+        source, target, transform
+    )
+
+
+def stars_prove(source: Field, target: Field, between: Map, nmatch: int, rms: float) -> bool:
+    """Tell whether the stars that agree under a map are close together, a fair part, and no accident.
+
+    Parameters
+    ----------
+    source, target : Field
+    between : Map
+        Source → target.
+    nmatch : int
+        Stars that agree.
+    rms : float
+        Root mean square of their distances, px.
+    """
+    if rms > 0.45 * final_radius(source, target):
         return False
-    moved = apply(matrix, source.xy[:VERIFY_STARS])
+    moved = apply(between, source.xy[:VERIFY_STARS])
     possible = min(
         int(target.contains(moved).sum()),
-        int(source.contains(apply(invert(matrix), target.xy[:VERIFY_STARS])).sum()),
+        int(source.contains(apply(invert(between), target.xy[:VERIFY_STARS])).sum()),
     )
     return (
-        transform.nmatch >= max(MIN_STARS, MIN_FRACTION * possible)
-        and false_alarms(source, target, matrix) < LOG_FALSE_ALARMS
-        and not _sensor_at_rest(source, target, transform)
+        nmatch >= max(MIN_STARS, MIN_FRACTION * possible)
+        and false_alarms(source, target, between) < LOG_FALSE_ALARMS
     )
 
 
-def false_alarms(source: Field, target: Field, matrix: Matrix) -> float:
+def false_alarms(source: Field, target: Field, between: Map) -> float:
     """Return log10 of how many transforms as good are expected between unrelated lists.
 
     A-contrario reasoning ([Desolneux2008]_): there is one hypothesis for each way to lay two stars of
@@ -66,7 +84,7 @@ def false_alarms(source: Field, target: Field, matrix: Matrix) -> float:
     from scipy.stats import binom
 
     # The brightest are enough to prove it, and keep crowded fields from matching anything.
-    moved = apply(matrix, source.xy[:VERIFY_STARS])
+    moved = apply(between, source.xy[:VERIFY_STARS])
     moved = moved[target.contains(moved)]
     radius = final_radius(source, target)
     distance, _ = target.tree.query(moved, distance_upper_bound=radius)

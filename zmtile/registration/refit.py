@@ -16,11 +16,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zmtile.registration.choice import Sample, choose_model
 from zmtile.registration.links import Link, link_up, residual_of, rms_of, stars_of
 from zmtile.registration.mapping import Bent, Map, apply, compose, invert, map_of
-from zmtile.registration.models import SIMPLER, WIDTH, improve, plain
+from zmtile.registration.models import SIMPLER, WIDTH, improve, plain, uncertainty
+from zmtile.registration.proof import stars_prove
 from zmtile.registration.starfield import Field, final_radius
 from zmtile.registration.transform import IDENTITY, Matrix, Transform
 
@@ -38,6 +40,13 @@ STARS_PER_PARAMETER = 2.0
 FEWEST = 8
 # Of the stars that agree under the matrix alone, a richer model must keep as many.
 KEEP = 0.95
+# A map must be known to this everywhere in its frame, px. Centroids have systematic errors, px.
+KNOWN, FLOOR = 0.5, 0.1
+# Stars that span less of the frame's width or height do not speak for the rest of it.
+SPAN = 0.6
+# Where a lens is to be followed and the stars do not reach far, straight lines lead further astray than
+# a similarity.
+_SAFER = {"poly3": "poly2"}
 # Stars are gathered under a simpler model first.
 _FIRST = {"poly3": "poly2", "homography": "affine"}
 _ROUNDS = 10
@@ -77,16 +86,33 @@ def refit(
     loose = [k for k in others if k not in whole]
     for group in [[k] for k in whole] + ([loose] if loose else []):
         ties = _anchored(fields, flat, group, {_tie(k, s) for k in group for s in partners[k]})
-        for k, placed in _fit_group(fields, maps, dict.fromkeys(group, model), ties).items():
+        models = dict.fromkeys(group, model)
+        if asked == "auto" and model == "affine" and group[0] in whole:
+            models = {k: model for k in group if _spread(fields, flat, k, reference) >= SPAN}
+        for k, placed in _fit_group(fields, maps, models, ties).items():
             maps[k], result[k] = map_of(placed), placed
     return result
 
 
 def _share(fields: Sequence[Field], maps: Mapping[int, Matrix], k: int, s: int) -> float:
     """Return the fraction of frame k that lies on frame s."""
-    x, y = np.meshgrid(np.linspace(0, fields[k].cols - 1, 17), np.linspace(0, fields[k].rows - 1, 17))
-    there = apply(compose(invert(maps[s]), maps[k]), np.column_stack([x.ravel(), y.ravel()]))
+    there = apply(compose(invert(maps[s]), maps[k]), _grid(fields[k]))
     return float(fields[s].contains(there).mean())
+
+
+def _grid(field: Field) -> NDArray[np.float64]:
+    """Return 17 × 17 points of a frame, those on its border included."""
+    x, y = np.meshgrid(np.linspace(0, field.cols - 1, 17), np.linspace(0, field.rows - 1, 17))
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+def _spread(fields: Sequence[Field], maps: Mapping[int, Matrix], k: int, s: int) -> float:
+    """Return the part of a frame's width or height, the smaller, that most stars shared with another span."""
+    link = link_up(fields, maps, k, s, final_radius(fields[k], fields[s]))
+    if not link.i.size:
+        return 0.0
+    low, high = np.quantile(link.pairs.here, [0.05, 0.95], axis=0)
+    return float(((high - low) / [fields[k].cols, fields[k].rows]).min())
 
 
 def _partners(fields: Sequence[Field], maps: Mapping[int, Matrix], k: int) -> list[int]:
@@ -135,6 +161,7 @@ def _fit_group(
     A model that a frame's stars do not bear is replaced by the next simpler one; frames that come to a
     similarity stay where they are.
     """
+    alone = len(models) == 1
     start: dict[int, Map] = dict(maps)
     for k in models:
         matrix = maps[k]
@@ -144,7 +171,7 @@ def _fit_group(
     while models:
         now, links = _settle(fields, start, models, ties)
         after = _agreeing(fields, now, ties)
-        failed = []
+        simpler = {}
         for k, model in models.items():
             bent = now[k]
             assert isinstance(bent, Bent)
@@ -153,13 +180,16 @@ def _fit_group(
                 or not bent.sound
                 or after[k] < KEEP * before[k]
             ):
-                failed.append(k)
-        if not failed:
+                simpler[k] = SIMPLER[model]
+            elif not _known(fields[k], model, bent, links, k):
+                simpler[k] = _SAFER.get(model, "similarity") if alone else SIMPLER[model]
+            elif not _proven(fields, now, links, k):
+                simpler[k] = SIMPLER[model]
+        if not simpler:
             break
-        for k in failed:
+        for k in simpler:
             log.debug("frame %d: its stars do not bear the model %s", k, models[k])
-        models = {k: SIMPLER[m] if k in failed else m for k, m in models.items()}
-        models = {k: m for k, m in models.items() if m != "similarity"}
+        models = {k: m for k, m in (models | simpler).items() if m != "similarity"}
     result = {}
     for k, model in models.items():
         every = np.concatenate([link.residual for link in links if k in (link.pairs.a, link.pairs.b)])
@@ -168,6 +198,35 @@ def _fit_group(
         bend = bent.bend if bent.bend[4:].any() else None
         result[k] = Transform(bent.matrix, stars_of(links, k), rms_of(every), bend, model)
     return result
+
+
+def _known(field: Field, model: str, bent: Bent, links: Sequence[Link], k: int) -> bool:
+    """Tell whether a map is certain in all of its frame, also where no star is near.
+
+    The partners are taken as certain, and the residuals for errors if they are larger.
+    """
+    own = [link for link in links if k in (link.pairs.a, link.pairs.b)]
+    stars = np.concatenate([p.here if p.a == k else p.there for p in (link.pairs for link in own)])
+    variance = np.concatenate(
+        [np.maximum(1.0 / link.pairs.weight, max(rms_of(link.residual) ** 2 / 2, FLOOR**2)) for link in own]
+    )
+    return bool(uncertainty(model, bent, stars, variance, _grid(field)).max() <= KNOWN)
+
+
+def _proven(fields: Sequence[Field], maps: Mapping[int, Map], links: Sequence[Link], k: int) -> bool:
+    """Tell whether the stars that a frame shares with any of its partners prove its map."""
+    return any(
+        stars_prove(
+            fields[a],
+            fields[b],
+            compose(invert(maps[b]), maps[a]),
+            link.i.size,
+            rms_of(link.residual),
+        )
+        for link in links
+        for a, b in [(link.pairs.a, link.pairs.b)]
+        if k in (a, b)
+    )
 
 
 def _agreeing(

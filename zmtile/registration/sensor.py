@@ -22,6 +22,9 @@ __all__ = ["largest_motion", "set_aside", "sky_at_rest"]
 
 # One place of the sensor, px: centroids of faint hot pixels scatter.
 SAME_PLACE = 0.7
+# Only what is this many times as certain has a vote on whether the sky is at rest: under a sky that drifts
+# slowly the bright stars repeat, and the faint ones, of which there are more, scatter.
+SIGMAS = 3.0
 # Frames that are asked whether they show a detection as well, spread over the group.
 WITNESSES = 32
 # One in seven of a part that holds the stars is a star; what is narrower than this fraction of it is none.
@@ -65,9 +68,17 @@ def set_aside(fields: Sequence[Field]) -> list[Field]:
                 distance, _ = fields[w].tree.query(fields[k].xy, distance_upper_bound=SAME_PLACE)
                 seen += np.isfinite(distance)
             fixed = 2 * seen > len(others)
-            if others and fixed.any() and not sky_at_rest(fields[k].stars, fixed):
-                moving[k] = replace(fields[k], stars=_without(fields[k].stars, fixed))
+            if others and fixed.any():
+                votes = _votes(fields[k].stars)
+                if not sky_at_rest(_without(fields[k].stars, ~votes), fixed[votes]):
+                    moving[k] = replace(fields[k], stars=_without(fields[k].stars, fixed))
     return moving
+
+
+def _votes(stars: Stars) -> NDArray[np.bool_]:
+    """Return the detections that can be told to repeat; all, where none is as certain."""
+    certain: NDArray[np.bool_] = stars.error <= SAME_PLACE / SIGMAS
+    return certain if certain.any() else np.ones(len(stars), bool)
 
 
 def _without(stars: Stars, fixed: NDArray[np.bool_]) -> Stars:
