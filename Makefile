@@ -51,6 +51,11 @@ bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minut
 	$(BIN)/python bench/quality/estimators.py
 	$(BIN)/python bench/quality/pulls.py
 	$(BIN)/python bench/quality/growth.py
+	$(BIN)/python bench/quality/models.py --groups 3 --frames 6
+	$(BIN)/python bench/quality/chain.py
+	$(BIN)/python bench/quality/masters.py
+	$(BIN)/python bench/quality/hot.py
+	$(BIN)/python bench/quality/cfa.py --kappa 4 5
 
 docs: $(STAMP) ## make the pictures of the docs again
 	$(BIN)/python docs/make_pictures.py
