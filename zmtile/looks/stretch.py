@@ -15,6 +15,8 @@ BLACK_SIGMA = 2.8
 SKY_LEVEL = 0.2
 # White is this quantile of the pixels: the cores of the brightest stars are lost anyway.
 WHITE_QUANTILE = 0.9995
+# A sky that is fainter than this share of white is left where it is: no curve of float32 can lift it.
+FAINTEST = 1e-7
 # Median and quantile need no more pixels than this.
 SAMPLE = 1_000_000
 
@@ -66,7 +68,7 @@ def _scale(plane: NDArray[np.float32]) -> tuple[float, float, float]:
 
 def _curve(x: NDArray[np.float32], curve: str, sky: float) -> NDArray[np.float32]:
     """Apply a curve that keeps 0 and 1 and takes `sky` to `SKY_LEVEL`."""
-    if curve == "linear" or not 0.0 < sky < SKY_LEVEL:
+    if curve == "linear" or not FAINTEST < sky < SKY_LEVEL:
         return x
     if curve == "stf":
         # Solved for the midtone m of (m - 1) x / ((2 m - 1) x - m).
