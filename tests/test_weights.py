@@ -40,7 +40,8 @@ def test_fwhm_weights_are_the_principal_eigenvector(group):
     noise, fwhm, _ = group
     overlap = 1 / (fwhm[:, None] ** 2 + fwhm[None] ** 2)
     best = np.abs(eigh(overlap, np.diag(noise**2))[1][:, -1])
-    np.testing.assert_allclose(weights("fwhm", noise, fwhm), best / best.max(), atol=1e-8)
+    # Weights are used as float32; where two eigenvalues are nearly equal, 200 turns leave 1e-8 or so.
+    np.testing.assert_allclose(weights("fwhm", noise, fwhm), best / best.max(), atol=1e-6)
 
 
 @given(groups)
