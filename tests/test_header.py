@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,11 +56,12 @@ def frame(name="light_001.fits", exposure=10.0, date=(2024, 3, 1, 21, 0, 0), **c
 
 
 def build(used, options=None, wcs=None, shape=(20, 30), **more) -> fits.Header:
+    options = options or Options()
     return tile_header(
-        used[0], used, options=options or Options(), canvas_origin=(-3, 4), shape=shape,
+        used[0], used, options=options, canvas_origin=(-3, 4), shape=shape,
         n_inputs=len(used) + 2, wcs_cards=fits.Header(wcs) if wcs else None,
-        tile_id="0123456789abcdef", models=["similarity", "homography", "affine"],
-        sky_degree=(options or Options()).sky_degree or 1, **more,
+        hashes=[f"{k:064x}" for k in range(len(used))], models=["similarity", "homography", "affine"],
+        sky_degree=(options.sky_degree or 1) if options.normalize == "surface" else 0, **more,
     )  # fmt: skip
 
 
@@ -114,7 +116,8 @@ def test_every_option_is_told():
     plain = build([frame()])
     for these in apart:
         header = build([frame()], Options(**(told | these | {"reference": "a.fits"})))
-        differing = {key: header[key] for key in header if header[key] != plain[key]}
+        follows = {"ZMT_ID"} if "sky_degree" in these else {"ZMT_ID", "ZMT_SDEG"}
+        differing = {k: header[k] for k in header if k not in follows and header[k] != plain[k]}
         values = [
             v
             for name, value in (told | these).items()
@@ -141,11 +144,8 @@ def test_keys_that_zemosaic_reads():
     assert (header["ALPHAEXT"], header["ZMT_PMSK"], header["ZMT_NANS"]) == ("ALPHA", True, True)
     assert (header["ZMT_X0"], header["ZMT_Y0"], header["ZMT_BACK"]) == (-3, 4, "cpu")
     assert (header["ZMT_REJ"], header["ZMT_NORM"], header["ZMT_WGHT"]) == ("winsor", "surface", "noise")
-    assert (header["ZMT_COMB"], header["ZMT_REF"], header["ZMT_ID"]) == (
-        "mean",
-        "light_001.fits",
-        "0123456789abcdef",
-    )
+    assert (header["ZMT_COMB"], header["ZMT_REF"]) == ("mean", "light_001.fits")
+    assert re.fullmatch("[0-9a-f]{16}", header["ZMT_ID"])
     assert (header["PROGRAM"], header["CREATOR"]) == ("zmtile", f"zmtile {__version__}")
     assert build(used, backend="gpu")["ZMT_BACK"] == "gpu"
 
@@ -234,19 +234,38 @@ def test_coordinates_of_grey_and_colour_tiles_are_read_without_a_warning(tmp_pat
 
 
 def test_identity_depends_on_frames_and_options_alone():
-    base = tile_id(["a", "b"], Options())
-    assert base == tile_id(["b", "a"], Options())
-    assert len(base) == 16
-    assert int(base, 16) >= 0
-    assert base != tile_id(["a", "c"], Options())
-    assert base != tile_id(["a"], Options())
-    assert base != tile_id(["a", "b"], Options(hot_pixels=True))
-    assert base != tile_id(["a", "b"], Options(dark="d.fits"), ["", "c", ""])
-    assert base == tile_id(["a", "b"], Options(dark="d.fits"))  # the content counts, not the name
-    assert base != tile_id(["a", "b"], Options(kappa=(3.0, 4.0)))
-    assert base == tile_id(["a", "b"], Options(fill=0.0, planes=("weight",), skip_unreadable=True))
-    assert base == tile_id(["a", "b"], Options(reject_frames=("fwhm<9",)))
-    assert tile_id(["a"], Options(reference="x/l.fits")) == tile_id(["a"], Options(reference="/y/l.fits"))
+    def named(hashes=("a", "b"), options=None, reference="a", masters=()):
+        return tile_id(hashes, options or Options(), reference, masters)
+
+    base = named()
+    assert re.fullmatch("[0-9a-f]{16}", base)
+    assert base == named(["b", "a"])
+    assert base != named(["a", "c"])
+    assert base != named(["a"])
+    assert base != named(reference="b")
+    assert base != named(options=Options(hot_pixels=True))
+    assert base != named(options=Options(dark="d.fits"), masters=["", "c", ""])
+    assert base == named(options=Options(dark="d.fits"))  # the content counts, not the name
+    assert base != named(options=Options(kappa=(3.0, 4.0)))
+    assert base == named(options=Options(fill=0.0, planes=("weight",), skip_unreadable=True))
+    assert base == named(options=Options(reject_frames=("fwhm<9",)))
+    chosen = named(options=Options(reference="x/l.fits"))
+    assert chosen == named(options=Options(reference="l"))  # as is the reference's
+    assert chosen != base  # its transforms may differ in their last digits
+
+
+def test_the_degree_that_the_program_chose_is_the_one_that_was_asked_for():
+    one = [frame()]
+    assert build(one)["ZMT_ID"] == build(one, Options(sky_degree=1))["ZMT_ID"]
+    assert build(one)["ZMT_ID"] != build(one, Options(sky_degree=2))["ZMT_ID"]
+
+
+def test_numbers_of_any_length_are_kept(tmp_path):
+    header = build([frame()], Options(reject="esd", esd_alpha=1.2345678901234568e-05))
+    set_card(header, "ZMT_FILL", -1.2345678901234567e-300)
+    set_card(header, "ZMT_FILL", -1.2345678901234567e-30)
+    header = written(header, tmp_path)
+    assert (header["ZMT_ESDA"], header["ZMT_FILL"]) == (1.2345678901234568e-05, -1.2345678901234567e-30)
 
 
 @pytest.mark.parametrize(
@@ -274,4 +293,5 @@ def test_texts():
     assert ascii_text("M 31\tβ Ωm–é") == "M 31 beta omegam?e"
     assert file_text("a b'~.fits") == "a b'~.fits"
     assert file_text("é%") == "%C3%A9%25"
+    assert file_text(" a  b ") == "%20a  b%20"
     assert iso(datetime(2024, 12, 31, 23, 59, 59, 999_600, tzinfo=UTC)) == "2025-01-01T00:00:00.000"

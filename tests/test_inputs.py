@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmtile.errors import UsageError
-from zmtile.frames.inputs import expand, natural_key, short_names
+from zmtile.frames.inputs import Named, expand, name_files, natural_key
 
 
 @pytest.fixture
@@ -135,6 +135,17 @@ def test_a_folder_that_may_not_be_read_is_an_error(folder):
         (folder / "deep").chmod(0o700)
 
 
-def test_short_names_are_what_tells_the_paths_apart():
-    assert short_names([Path("/home/me/n1/a.fits"), Path("/home/me/n2/a.fits")]) == ["n1/a.fits", "n2/a.fits"]
-    assert short_names([Path("/home/me/n1/a.fits")]) == ["a.fits"]
+def test_names_are_what_tells_the_paths_apart(folder):
+    (folder / "n2").mkdir()
+    (folder / "n2" / "f4.fits").write_text("another")
+    files = name_files(["n2", "deep"])
+    assert list(files) == [folder / "deep/f4.fits", folder / "n2/f4.fits"]
+    assert files.names == ("deep/f4.fits", "n2/f4.fits")
+    assert name_files(["deep/f4.fits"]).names == ("f4.fits",)
+    assert name_files([]) == Named((), ())
+
+
+def test_files_that_have_names_keep_them_and_their_order():
+    files = Named((Path("/b/2.fits"), Path("/a/1.fits")), ("first.fits", "second.fits"))
+    assert name_files(files) is files
+    assert files[::-1] == (Path("/a/1.fits"), Path("/b/2.fits"))

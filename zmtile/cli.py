@@ -20,6 +20,7 @@ from zmtile.commands.build import build
 from zmtile.commands.check import check
 from zmtile.commands.inspect import inspect
 from zmtile.commands.preview import preview
+from zmtile.commands.rebuild import rebuild
 from zmtile.errors import Stopped, UsageError, ZmtileError
 
 __all__ = ["cli", "main"]
@@ -93,10 +94,11 @@ def _fail(error: BaseException, as_json: bool, trace: bool) -> int:
     if isinstance(error, click.Abort) and error.__cause__ is not None:
         error = error.__cause__  # click wraps Ctrl-C
     remedy, bug = "", False
+    details: dict[str, Any] = {}
     if isinstance(error, (ZmtileError, Stopped)):
         what, remedy, code = str(error), "", error.exit_code
         if isinstance(error, ZmtileError):
-            what, remedy = error.what, error.remedy
+            what, remedy, details = error.what, error.remedy, error.details
     elif isinstance(error, (KeyboardInterrupt, click.Abort)):
         what, code = "stopped by Ctrl-C", EXIT_INTERRUPTED
     elif isinstance(error, click.ClickException):
@@ -115,7 +117,7 @@ def _fail(error: BaseException, as_json: bool, trace: bool) -> int:
         say("".join(traceback.format_exception(error)).rstrip(), err=True)
     say(printable(f"zmtile: error: {what}" + (f"\n  {remedy}" if remedy else "")), err=True)
     if as_json:
-        say(dumps_error(what, remedy, code))
+        say(dumps_error(what, remedy, code, **details))
     return code
 
 
@@ -133,5 +135,5 @@ def cli(ctx: click.Context) -> int:
     return UsageError.exit_code
 
 
-for command in (build, inspect, check, preview):
+for command in (build, rebuild, inspect, check, preview):
     cli.add_command(command)

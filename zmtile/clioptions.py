@@ -16,11 +16,14 @@ __all__ = [
     "SectionOption",
     "calibration",
     "matching",
+    "memory_limit",
+    "quiet",
     "registration",
     "running",
     "selection",
-    "size",
     "stacking",
+    "threads",
+    "verbose",
     "writing",
 ]
 
@@ -50,7 +53,7 @@ class SectionCommand(click.Command):
                 formatter.write_dl([(records[p][0].ljust(width), records[p][1]) for p in members])
 
 
-def size(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
     """Turn a size such as 2GiB into bytes."""
     return None if text is None else parse_size(text)
 
@@ -78,3 +81,15 @@ selection, calibration, registration, matching, stacking, writing, running = (
         "Running",
     )
 )
+
+# What commands have in common that stack.
+threads = running("--threads", type=int, show_default="every core", help="Worker threads.")
+memory_limit = running(
+    "--memory-limit",
+    callback=_size,
+    metavar="SIZE",
+    show_default="2GiB or as needed",
+    help="Memory for pixels.",
+)
+verbose = running("--verbose", "-v", count=True, show_default=False, help="Tell more; twice: tracebacks too.")
+quiet = running("--quiet", "-q", is_flag=True, help="Tell of warnings and errors only.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stages", "colourful", "on_terminal", "printable", "reporting", "say"]
 
-UNITS = {"read": "files", "measure": "frames", "register": "frames", "stack": "blocks"}
+UNITS = {"find": "inputs", "read": "files", "measure": "frames", "register": "frames", "stack": "blocks"}
 
 
 def say(text: str, err: bool = False) -> None:

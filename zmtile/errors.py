@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
-__all__ = ["FrameError", "Stopped", "TargetError", "TooFewFrames", "UsageError", "ZmtileError"]
+__all__ = [
+    "FrameError",
+    "InputsChanged",
+    "Stopped",
+    "TargetError",
+    "TooFewFrames",
+    "UsageError",
+    "ZmtileError",
+]
 
 
 class ZmtileError(Exception):
@@ -17,14 +26,17 @@ class ZmtileError(Exception):
         What is wrong, naming the file or option.
     remedy : str
         What to do about it.
+    **details
+        More for readers of the JSON, as plain values.
     """
 
     exit_code = 2
 
-    def __init__(self, what: str, remedy: str = "") -> None:
+    def __init__(self, what: str, remedy: str = "", **details: Any) -> None:
         super().__init__(what)
         self.what = what
         self.remedy = remedy
+        self.details = details
 
     def __str__(self) -> str:
         return f"{self.what}\n  {self.remedy}" if self.remedy else self.what
@@ -51,6 +63,12 @@ class TooFewFrames(ZmtileError):
     """Fewer frames than needed can be used; nothing was written."""
 
     exit_code = 3
+
+
+class InputsChanged(ZmtileError):
+    """What a tile was made of is not there any more as it was; nothing was written."""
+
+    exit_code = 4
 
 
 class Stopped(BaseException):

@@ -108,6 +108,7 @@ def dumps(report: dict[str, Any]) -> str:
     return json.dumps(report, indent=2, allow_nan=False)
 
 
-def dumps_error(what: str, remedy: str, exit_code: int) -> str:
+def dumps_error(what: str, remedy: str, exit_code: int, **details: Any) -> str:
     """Return what went wrong as JSON."""
-    return dumps({"schema_version": SCHEMA_VERSION, "error": what, "remedy": remedy, "exit_code": exit_code})
+    error = {"schema_version": SCHEMA_VERSION, "error": what, "remedy": remedy, "exit_code": exit_code}
+    return dumps(error | details)

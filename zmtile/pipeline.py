@@ -41,7 +41,7 @@ from zmtile.stacking.canvas import Canvas, frame_up
 from zmtile.stacking.grow import halo
 from zmtile.stacking.rejection import settled
 from zmtile.stacking.stack import depth_of, stack_frames
-from zmtile.tiles.header import default_name, tile_header, tile_id
+from zmtile.tiles.header import default_name, tile_header
 from zmtile.tiles.provenance import records_of, tallied
 from zmtile.tiles.tile import FrameRecord, Tile
 
@@ -237,7 +237,7 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         wcs_cards=_wcs_cards(plan),
         models=[t.model for t in plan.transforms],
         sky_degree=plan.photometry[0].sky_degree,
-        tile_id=tile_id([r.sha256 for r in records if r.used], plan.options, calibration.hashes),
+        hashes=[r.sha256 for r in records if r.used],
         calibration=calibration,
     )
     log.debug("MT_COVERAGE: propagate_mask=True")

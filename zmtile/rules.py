@@ -25,7 +25,9 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_GRAMMAR = re.compile(r"(\w+) *(<=|>=|<|>) *([+-]?[\d.]+(?:e[+-]?\d+)?) *(\* *median)?", re.IGNORECASE)
+_GRAMMAR = re.compile(  # in ASCII: the header of the tile tells of the rules
+    r"(\w+) *(<=|>=|<|>) *([+-]?[\d.]+(?:e[+-]?\d+)?) *(\* *median)?", re.IGNORECASE | re.ASCII
+)
 
 
 @dataclass(frozen=True)

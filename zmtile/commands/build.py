@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,14 @@ from zmtile.clioptions import (
     SectionCommand,
     calibration,
     matching,
+    memory_limit,
+    quiet,
     registration,
     running,
     selection,
-    size,
     stacking,
+    threads,
+    verbose,
     writing,
 )
 from zmtile.options import Options, Resources
@@ -32,10 +34,6 @@ PLANES = ", ".join((*options.EXTRA_PLANES, "all", "none"))
 def _rules(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
     """Return the rules, which stand each in an option of its own or between commas."""
     return tuple(word.strip() for text in given for word in text.split(",") if word.strip())
-
-
-# Names that would belie what is in the file.
-NOT_FITS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".xisf", ".gz", ".fz", ".txt", ".json")
 
 
 def _planes(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
@@ -135,18 +133,12 @@ Exit codes:
 @writing("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @writing("--fill", type=float, show_default="NaN", help="Value of image pixels without data.")
 @writing("--planes", multiple=True, callback=_planes, metavar="NAMES", help=f"Beside the others: {PLANES}.")
-@running("--threads", type=int, show_default="every core", help="Worker threads.")
-@running(
-    "--memory-limit",
-    callback=size,
-    metavar="SIZE",
-    show_default="2GiB or as needed",
-    help="Memory for pixels.",
-)
+@threads
+@memory_limit
 @running("--dry-run", is_flag=True, help="Register the frames and show the plan; write nothing.")
 @running("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
-@running("--verbose", "-v", count=True, show_default=False, help="Tell more; twice: tracebacks too.")
-@running("--quiet", "-q", is_flag=True, help="Tell of warnings and errors only.")
+@verbose
+@quiet
 def build(
     frames: tuple[str, ...],
     output: Path | None,
@@ -169,18 +161,19 @@ def build(
     from zmtile.console import reporting, say
     from zmtile.frames.inputs import expand
     from zmtile.jsonout import dumps, report_of
+    from zmtile.tiles.target import check_tile_target
 
     with reporting(verbose, quiet, as_json) as progress:
         inputs = expand(frames)
         kept = [*inputs, *(Path(path) for path in (chosen.bias, chosen.dark, chosen.flat) if path)]
         if output is not None:
-            _check_target(output, kept, overwrite)
+            check_tile_target(output, kept, overwrite)
 
         from zmtile.pipeline import plan_tile, stack_plan
 
         plan = plan_tile(inputs, chosen, resources, progress)
         target = output or Path(plan.default_name)
-        _check_target(target, kept, overwrite)
+        check_tile_target(target, kept, overwrite)
         tile = None
         if not dry_run:
             tile = stack_plan(plan, resources, progress)
@@ -196,22 +189,3 @@ def build(
 
         say(summary(report))
     return int(report["exit_code"])
-
-
-def _check_target(target: Path, inputs: Sequence[Path], overwrite: bool) -> None:
-    """Refuse a target that cannot be written or that is one of the inputs, before the long work."""
-    from zmtile.errors import TargetError
-    from zmtile.tiles.tile import check_target
-
-    if target.suffix.lower() in NOT_FITS:
-        raise TargetError(
-            f"{target}: a tile is a plain FITS file, its name says otherwise",
-            "Let it end in .fits; zmtile preview makes pictures of it.",
-        )
-    with contextlib.suppress(OSError):  # what is wrong with the target, check_target says
-        if target.exists() and any(target.samefile(path) for path in inputs):
-            raise TargetError(
-                f"{target}: the output is one of the inputs",
-                "Choose another -o, or take it out of the inputs.",
-            )
-    check_target(target, overwrite)

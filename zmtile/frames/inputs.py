@@ -8,16 +8,43 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from zmtile.errors import UsageError
 
-__all__ = ["SUFFIXES", "expand", "natural_key", "short_names"]
+__all__ = ["SUFFIXES", "TILE_PREFIX", "Named", "expand", "is_fits_name", "name_files", "natural_key"]
 
 log = logging.getLogger("zmtile")
 
 SUFFIXES = tuple(f"{stem}{packed}" for stem in (".fits", ".fit", ".fts") for packed in ("", ".gz", ".fz"))
 TILE_PREFIX = "master_tile_"
+
+
+@dataclass(frozen=True)
+class Named(Sequence[Path]):
+    """Files in the order in which they are stacked, and the names under which they are known.
+
+    Attributes
+    ----------
+    files : tuple of Path
+    names : tuple of str
+        Relative to a folder that all files share.
+    """
+
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Path, ...]: ...
+    def __getitem__(self, index: int | slice) -> Path | tuple[Path, ...]:
+        return self.files[index]
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -106,7 +133,14 @@ def _expand_list(path: Path, lists: tuple[Path, ...]) -> Iterable[Path]:
             yield from _expand_one(line, path.parent, (*lists, path.resolve()))
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the paths relative to their deepest common folder: unique, and free of home folders."""
-    common = Path(os.path.commonpath([p.parent for p in paths]))
-    return [p.relative_to(common).as_posix() for p in paths]
+def name_files(arguments: Sequence[str | os.PathLike[str]]) -> Named:
+    """Return the files that the arguments name (see `expand`), and their names.
+
+    These are the paths below the deepest folder that all share: unique, and free of home folders.
+    Files that have names and an order already, as those that a tile was made of, keep them.
+    """
+    if isinstance(arguments, Named):
+        return arguments
+    files = expand(arguments)
+    common = Path(os.path.commonpath([p.parent for p in files])) if files else Path()
+    return Named(tuple(files), tuple(p.relative_to(common).as_posix() for p in files))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from zmtile.errors import FrameError, TooFewFrames, UsageError
 from zmtile.frames.calibrate import Calibration
 from zmtile.frames.frame import Frame, read_frame, same_file
-from zmtile.frames.inputs import expand, short_names
+from zmtile.frames.inputs import name_files
 from zmtile.frames.mastercheck import image_kinds
 from zmtile.frames.measure import FrameStats, measure
 from zmtile.options import Options, Resources
@@ -28,15 +28,14 @@ def read_frames(
     paths: Sequence[str | os.PathLike[str]], options: Options, progress: Progress
 ) -> tuple[list[Frame], list[tuple[str, str]]]:
     """Read all headers; return the frames and, with --skip-unreadable, the names and reasons of the rest."""
-    files = expand(paths)
+    files = name_files(paths)
     if not files:
         raise UsageError("no frames given", "Name FITS files, folders, patterns, or @list.txt.")
     progress.stage("read", len(files))
-    names = short_names(files)
     frames: list[Frame] = []
     unreadable: list[tuple[str, str]] = []
     seen: dict[tuple[int, int], str] = {}
-    for path, name in zip(files, names, strict=True):
+    for path, name in zip(files, files.names, strict=True):
         identity = same_file(path)
         if identity in seen:
             log.warning("%s is the same file as %s: used once", name, seen[identity])

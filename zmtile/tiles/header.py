@@ -7,10 +7,13 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import PurePath
 from typing import Any
 
+import llvmlite.binding
 from astropy.io import fits
 
 from zmtile import __version__
@@ -18,9 +21,14 @@ from zmtile.frames.calibrate import Calibration
 from zmtile.frames.frame import Frame, get
 from zmtile.options import Options
 from zmtile.registration.models import MODELS
+from zmtile.tiles.choices import choices_told
 from zmtile.tiles.keywords import KEYWORDS, POINTING, SHARED, Keyword, ascii_text, file_text, iso, set_card
 
 __all__ = ["KEYWORDS", "Keyword", "default_name", "tile_header", "tile_id"]
+
+
+# Other versions of these may sum in another order, and so give other last digits.
+LIBRARIES = ("numpy", "scipy", "astropy", "astroalign", "sep", "numba", "llvmlite")
 
 
 def tile_header(
@@ -32,7 +40,7 @@ def tile_header(
     shape: tuple[int, ...],
     n_inputs: int,
     wcs_cards: fits.Header | None,
-    tile_id: str,
+    hashes: Sequence[str],
     models: Sequence[str],
     sky_degree: int,
     calibration: Calibration | None = None,
@@ -54,8 +62,8 @@ def tile_header(
         Frames given, those left out included.
     wcs_cards : fits.Header or None
         From `zmtile.registration.wcs.tile_wcs`.
-    tile_id : str
-        From `tile_id`.
+    hashes : sequence of str
+        SHA-256 of the frames used.
     models : sequence of str
         Models of the frames' transforms.
     sky_degree : int
@@ -70,6 +78,8 @@ def tile_header(
     fits.Header
         Of each camera's keywords, those that all frames used share, value for value.
     """
+    ran = replace(options, sky_degree=sky_degree or None)
+    home = next(sha for frame, sha in zip(used, hashes, strict=True) if frame is reference)
     order = str(get(reference.header, "ROWORDER", "")).strip().upper()
     values: dict[str, Any] = {
         "BUNIT": "adu",
@@ -80,7 +90,7 @@ def tile_header(
         "PROGRAM": "zmtile",
         "CREATOR": f"zmtile {__version__}",
         "ZMT_TYPE": "Master Tile",
-        "ZMT_ID": tile_id,
+        "ZMT_ID": tile_id(hashes, ran, home, calibration.hashes if calibration else ()),
         "ZMT_NRAW": n_inputs,
         "ZMT_NALGN": len(used),
         "MT_NFRAMES": len(used),
@@ -89,11 +99,12 @@ def tile_header(
         "ZMT_X0": int(canvas_origin[0]),
         "ZMT_Y0": int(canvas_origin[1]),
         "ZMT_BACK": backend,
+        "ZMT_CPU": llvmlite.binding.get_host_cpu_name(),
+        "ZMT_LIBS": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         "ZMT_PMSK": True,
         "ZMT_NANS": True,
         "ALPHAEXT": "ALPHA",
-        **_choices(options),
-        "ZMT_SDEG": sky_degree,
+        **choices_told(ran),
         "ZMT_MODL": max(models, key=MODELS.index),
         **(_masters(calibration) if calibration else {}),
     }
@@ -183,44 +194,7 @@ def _masters(calibration: Calibration) -> dict[str, Any]:
     return values
 
 
-def _choices(options: Options) -> dict[str, Any]:
-    """Return every option as keywords; `fill` is written with the file, and `planes` are its extensions."""
-    return {
-        "ZMT_ARUL": "automatic" if options.reference is None else "by the user",
-        **{
-            f"ZMT_{kind.upper()}": file_text(PurePath(path).name) if path else "none"
-            for kind, path in (("bias", options.bias), ("dark", options.dark), ("flat", options.flat))
-        },
-        "ZMT_HOT": options.hot_pixels,
-        "ZMT_ALGN": options.align,
-        "ZMT_XFRM": options.transform,
-        "ZMT_FRAM": options.framing,
-        "ZMT_CFA": options.cfa,
-        "ZMT_KERN": "nearest" if options.cfa == "direct" else options.kernel,
-        "ZMT_CLMP": options.clamp and options.cfa != "direct",
-        "ZMT_NORM": options.normalize,
-        "ZMT_WGHT": options.weight,
-        "ZMT_FEAT": float(options.feather),
-        "ZMT_REJ": options.reject,
-        "ZMT_KLOW": float(options.kappa[0]),
-        "ZMT_KHI": float(options.kappa[1]),
-        "ZMT_WLOW": float(options.winsor_limits[0]),
-        "ZMT_WHI": float(options.winsor_limits[1]),
-        "ZMT_RWIN": options.rewinsorize,
-        "ZMT_ESDF": float(options.esd_outliers),
-        "ZMT_ESDA": float(options.esd_alpha),
-        "ZMT_MMLO": int(options.minmax[0]),
-        "ZMT_MMHI": int(options.minmax[1]),
-        "ZMT_GROW": options.grow,
-        "ZMT_COMB": options.combine,
-        "ZMT_MINC": options.min_coverage,
-        "ZMT_MINF": options.min_frames or 0,
-        "ZMT_SKIP": options.skip_unreadable,
-        "ZMT_RFRM": ", ".join(options.reject_frames) or "none",
-    }
-
-
-def tile_id(hashes: Sequence[str], options: Options, masters: Sequence[str] = ()) -> str:
+def tile_id(hashes: Sequence[str], options: Options, reference: str, masters: Sequence[str] = ()) -> str:
     """Return a short name for what the tile is: the same frames, masters and options give the same one.
 
     Parameters
@@ -228,6 +202,9 @@ def tile_id(hashes: Sequence[str], options: Options, masters: Sequence[str] = ()
     hashes : sequence of str
         SHA-256 of the frames used, in any order.
     options : Options
+        As they ran: with the degree that the sky surfaces have.
+    reference : str
+        SHA-256 of the reference; how the user named it makes no difference.
     masters : sequence of str
         SHA-256 of the bias, the dark and the flat, in this order; '' for one that was not given.
 
@@ -240,8 +217,7 @@ def tile_id(hashes: Sequence[str], options: Options, masters: Sequence[str] = ()
     apart = ("fill", "planes", "min_frames", "skip_unreadable", "reject_frames", "bias", "dark", "flat")
     for how_it_is_written in apart:
         del choices[how_it_is_written]
-    if choices["reference"]:
-        choices["reference"] = PurePath(choices["reference"]).name
+    choices["reference"] = ["by the user" if options.reference else "automatic", reference]
     told = json.dumps([sorted(hashes), list(masters), choices], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 

@@ -110,6 +110,8 @@ _PROVENANCE = (
     Keyword("ZMT_X0", "reference column of tile pixel (0, 0)"),
     Keyword("ZMT_Y0", "reference row of tile pixel (0, 0)"),
     Keyword("ZMT_BACK", "where the pixels were computed"),
+    Keyword("ZMT_CPU", "processor that the kernels were compiled for"),
+    Keyword("ZMT_LIBS", "libraries that computed"),
     Keyword("ZMT_PMSK", "footprints propagated"),
     Keyword("ZMT_NANS", "rejection ignores NaN"),
     Keyword("ALPHAEXT", "extension with the footprint, 255 inside"),
@@ -210,9 +212,11 @@ _KEPT = "".join(chr(code) for code in range(32, 127) if chr(code) != "%")
 def file_text(name: str) -> str:
     """Return a file name in the characters that FITS allows, the others (and %) as in a URL.
 
-    No two names become one, and `urllib.parse.unquote` gives the name back.
+    No two names become one, and `urllib.parse.unquote` gives the name back. Blanks at the ends, which
+    FITS drops, are among the others.
     """
-    return quote(name, safe=_KEPT, errors="surrogateescape")
+    written = quote(name, safe=_KEPT, errors="surrogateescape")
+    return re.sub("^ +| +$", lambda blanks: "%20" * len(blanks[0]), written)
 
 
 def iso(date: datetime) -> str:
@@ -226,7 +230,14 @@ def set_card(header: fits.Header, name: str, value: Any) -> None:
     if isinstance(value, str):
         value = ascii_text(value)
     comment = _MEANINGS[keyword_family(name)]
-    written = len(value) + value.count("'") + 2 if isinstance(value, str) else 0
+    # astropy would cut longer numbers to 20 characters, and options are read from the header again.
+    digits = repr(value).upper() if isinstance(value, float) and len(name) <= 8 else ""
+    digits = digits if len(digits) > 20 else ""
+    written = len(value) + value.count("'") + 2 if isinstance(value, str) else len(digits)
     if written <= 70:  # longer ones go on in CONTINUE cards, which have room for a comment
         comment = comment[: max(0, 80 - 10 - max(written, 20) - 3)]
-    header[f"HIERARCH {name}" if len(name) > 8 else name] = (value, comment)
+    if digits:
+        header.remove(name, ignore_missing=True)
+        header.append(fits.Card.fromstring(f"{name:8}= {digits} / {comment}"))
+    else:
+        header[f"HIERARCH {name}" if len(name) > 8 else name] = (value, comment)

@@ -6,13 +6,16 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from zmtile.errors import TargetError
 
-__all__ = ["check_target", "new_file"]
+__all__ = ["check_target", "check_tile_target", "new_file"]
+
+# Names that would belie what is in the file of a tile.
+NOT_FITS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".xisf", ".gz", ".fz", ".txt", ".json")
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
@@ -34,6 +37,28 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> None:
         raise _explained(target, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_tile_target(path: str | os.PathLike[str], inputs: Sequence[Path], overwrite: bool) -> None:
+    """Refuse a target of a tile that cannot be written or that is one of the inputs, before the long work.
+
+    Raises
+    ------
+    TargetError
+    """
+    target = Path(path)
+    if target.suffix.lower() in NOT_FITS:
+        raise TargetError(
+            f"{target}: a tile is a plain FITS file, its name says otherwise",
+            "Let it end in .fits; zmtile preview makes pictures of it.",
+        )
+    with contextlib.suppress(OSError):  # what is wrong with the target, check_target says
+        if target.exists() and any(target.samefile(path) for path in inputs):
+            raise TargetError(
+                f"{target}: the output is one of the inputs",
+                "Choose another -o, or take it out of the inputs.",
+            )
+    check_target(target, overwrite)
 
 
 @contextlib.contextmanager

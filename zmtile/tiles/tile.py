@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from zmtile.tiles.keywords import set_card
 from zmtile.tiles.records import FrameRecord, from_table, to_columns
 from zmtile.tiles.target import check_target, new_file
 
-__all__ = ["FrameRecord", "Tile", "check_target", "read_tile"]
+__all__ = ["FrameRecord", "Tile", "check_target", "open_tile", "read_tile"]
 
 _STRUCTURAL = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "CHECKSUM", "DATASUM")
 _MENDED = "Stack the frames again; a copy that was damaged on its way can be fetched again from its source."
@@ -176,19 +177,36 @@ def read_tile(path: str | os.PathLike[str]) -> Tile:
     UsageError
         When it is no tile of zmtile, or damaged.
     """
+    # The checksums of headers are let pass: plate solvers add their cards without renewing them.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with open_tile(path, checksum=True, lazy_load_hdus=False) as hdus:
+            tile = _assembled(hdus)
+    for warning in caught:
+        text = str(warning.message)
+        if issubclass(warning.category, AstropyUserWarning) and ("Datasum" in text or "truncated" in text):
+            raise UsageError(f"{path}: the tile is damaged ({text.strip()})", _MENDED)
+    return tile
+
+
+@contextlib.contextmanager
+def open_tile(path: str | os.PathLike[str], **how: Any) -> Iterator[Any]:
+    """Open the file of a tile; `how` goes to astropy.
+
+    Yields
+    ------
+    astropy.io.fits.HDUList
+        With all the planes that every tile has.
+
+    Raises
+    ------
+    UsageError
+        When it is no tile of zmtile, or so damaged that it cannot be read; also while it is read.
+    """
     try:
-        # The checksums of headers are let pass: plate solvers add their cards without renewing them.
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            with fits.open(path, memmap=False, checksum=True, lazy_load_hdus=False) as hdus:
-                _check_kind(path, hdus)
-                tile = _assembled(hdus)
-        for warning in caught:
-            text = str(warning.message)
-            if issubclass(warning.category, AstropyUserWarning) and (
-                "Datasum" in text or "truncated" in text
-            ):
-                raise UsageError(f"{path}: the tile is damaged ({text.strip()})", _MENDED)
+        with fits.open(path, memmap=False, **how) as hdus:
+            _check_kind(path, hdus)
+            yield hdus
     except UsageError:
         raise
     except FileNotFoundError:
@@ -200,7 +218,6 @@ def read_tile(path: str | os.PathLike[str]) -> Tile:
     except Exception as error:  # a damaged file fails anywhere in the parser
         detail = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise UsageError(f"{path}: not a tile, or a damaged one ({detail})", _MENDED) from None
-    return tile
 
 
 def _check_kind(path: str | os.PathLike[str], hdus: Any) -> None:
