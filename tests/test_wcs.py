@@ -93,9 +93,21 @@ def test_all_four_cd_are_written_even_when_zero(header):
     assert all(tile.comments[key] for key in tile)
 
 
-def test_an_equinox_is_written_where_it_means_something():
-    assert "EQUINOX" not in tile_wcs(frame_wcs(frame(cards(RADESYS="ICRS"))), IDENTITY, (0, 0))
-    assert tile_wcs(frame_wcs(frame(cards(RADESYS="FK5"))), IDENTITY, (0, 0))["EQUINOX"] == 2000.0
+@pytest.mark.parametrize(
+    ("radesys", "equinox", "written"),
+    [
+        ("ICRS", None, 2000.0),
+        (None, None, 2000.0),
+        ("FK5", 2000.0, 2000.0),
+        ("FK5", 1975.0, 1975.0),
+        ("GAPPT", None, None),
+    ],
+)
+def test_an_equinox_stands_beside_every_equatorial_system(radesys, equinox, written):
+    wcs = frame_wcs(frame(cards(RADESYS=radesys, EQUINOX=equinox)))
+    tile = tile_wcs(wcs, IDENTITY, (0, 0))
+    assert tile.get("EQUINOX") == written
+    assert WCS(tile).wcs.radesys == (radesys or "ICRS")  # of which the equinox makes no other one
 
 
 def test_a_shift_keeps_the_sip_terms_to_the_last_digit():

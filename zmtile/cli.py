@@ -18,6 +18,7 @@ import click
 from zmtile import __version__
 from zmtile.commands.build import build
 from zmtile.commands.check import check
+from zmtile.commands.export import export
 from zmtile.commands.inspect import inspect
 from zmtile.commands.preview import preview
 from zmtile.commands.rebuild import rebuild
@@ -135,5 +136,5 @@ def cli(ctx: click.Context) -> int:
     return UsageError.exit_code
 
 
-for command in (build, rebuild, inspect, check, preview):
+for command in (build, rebuild, inspect, check, preview, export):
     cli.add_command(command)

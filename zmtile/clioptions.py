@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ __all__ = [
     "SectionCommand",
     "SectionOption",
     "calibration",
+    "listed",
     "matching",
     "memory_limit",
     "quiet",
@@ -56,6 +57,11 @@ class SectionCommand(click.Command):
 def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
     """Turn a size such as 2GiB into bytes."""
     return None if text is None else parse_size(text)
+
+
+def listed(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the words, which stand each in an option of its own or between commas."""
+    return tuple(word.strip() for text in given for word in text.split(",") if word.strip())
 
 
 def _option(section: str, *names: str, **kwargs: Any) -> Callable[[Command], Command]:

@@ -12,6 +12,7 @@ from zmtile import options
 from zmtile.clioptions import (
     SectionCommand,
     calibration,
+    listed,
     matching,
     memory_limit,
     quiet,
@@ -31,14 +32,9 @@ DEFAULT_NAME = "master_tile_<object>_<filter>.fits"
 PLANES = ", ".join((*options.EXTRA_PLANES, "all", "none"))
 
 
-def _rules(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
-    """Return the rules, which stand each in an option of its own or between commas."""
-    return tuple(word.strip() for text in given for word in text.split(",") if word.strip())
-
-
-def _planes(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+def _planes(context: click.Context, option: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
     """Return the planes asked for, in the order of the table."""
-    asked = {word.strip().lower() for text in given for word in text.split(",") if word.strip()}
+    asked = {word.lower() for word in listed(context, option, given)}
     known = {"all", "none", *options.EXTRA_PLANES}
     if not asked <= known or {"all", "none"} <= asked or ("none" in asked and len(asked) > 1):
         raise click.BadParameter(f"{','.join(given)!r} is not a list of planes; they are {PLANES}.")
@@ -75,7 +71,7 @@ Exit codes:
 @selection(
     "--reject-frames",
     multiple=True,
-    callback=_rules,
+    callback=listed,
     metavar="RULES",
     show_default="none",
     help="Leave frames out that fail a rule such as 'fwhm<1.5*median'.",

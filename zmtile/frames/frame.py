@@ -224,7 +224,7 @@ def _check_size(path: Path, axes: tuple[int, ...], bitpix: int, offset: int, siz
 def _facts(
     path: Path, name: str, header: fits.Header, axes: tuple[int, ...], index: int, offset: int
 ) -> Frame:
-    if str(get(header, "ZMT_TYPE", "")) == "Master Tile":
+    if str(get(header, "ZMT_TYPE", "")) in ("Master Tile", "Tile Plane"):
         raise FrameError(path, "this is a finished master tile, not a light frame", "Leave it out.")
     while len(axes) > 2 and axes[0] == 1:
         axes = axes[1:]

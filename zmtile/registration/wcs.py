@@ -211,11 +211,14 @@ def tile_wcs(wcs: WCS, matrix: Matrix, origin: tuple[int, int]) -> fits.Header:
     for key in own:
         if key.startswith("PV"):
             header[key] = (own[key], "projection parameter")
+    # ICRS has no equinox. Siril drops the coordinates' types where none is written, so it gets the one that
+    # ICRS comes nearest to; readers that know ICRS ignore it.
+    equinox = 2000.0 if core.radesys.strip() == "ICRS" else core.equinox
     for key, value, comment in (
         ("LONPOLE", core.lonpole, "native longitude of the celestial pole, deg"),
         ("LATPOLE", core.latpole, "native latitude of the celestial pole, deg"),
         ("RADESYS", core.radesys, "celestial frame"),
-        ("EQUINOX", core.equinox, "of the celestial frame"),
+        ("EQUINOX", equinox, "of the celestial frame"),
     ):
         if isinstance(value, str):
             value = value.strip()
