@@ -82,6 +82,7 @@ def report(group):
     left_out = frame | {"name": "light_bad.fits", "used": False, "reason": "its stars match no other frame"}
     return {
         "output": "tile.fits",
+        "report": None,
         "dry_run": False,
         "options": plain(Options().as_dict()),
         "reference": "light_0000.fits",

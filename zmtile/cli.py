@@ -22,6 +22,7 @@ from zmtile.commands.export import export
 from zmtile.commands.inspect import inspect
 from zmtile.commands.preview import preview
 from zmtile.commands.rebuild import rebuild
+from zmtile.commands.report import report
 from zmtile.errors import Stopped, UsageError, ZmtileError
 
 __all__ = ["cli", "main"]
@@ -136,5 +137,5 @@ def cli(ctx: click.Context) -> int:
     return UsageError.exit_code
 
 
-for command in (build, rebuild, inspect, check, preview, export):
+for command in (build, rebuild, inspect, check, preview, report, export):
     cli.add_command(command)

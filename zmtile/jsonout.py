@@ -23,7 +23,9 @@ __all__ = ["SCHEMA_VERSION", "dumps", "dumps_error", "report_of"]
 SCHEMA_VERSION = 1  # goes up when a key changes its meaning or goes away
 
 
-def report_of(plan: Plan, tile: Tile | None, output: Path, seconds: dict[str, float]) -> dict[str, Any]:
+def report_of(
+    plan: Plan, tile: Tile | None, output: Path, seconds: dict[str, float], page: Path | None = None
+) -> dict[str, Any]:
     """Return what there is to tell of a build.
 
     Parameters
@@ -35,6 +37,8 @@ def report_of(plan: Plan, tile: Tile | None, output: Path, seconds: dict[str, fl
         The file written, or the one that would be.
     seconds : dict of str to float
         Time spent in each stage.
+    page : Path, optional
+        The report that was asked for.
 
     Returns
     -------
@@ -47,6 +51,7 @@ def report_of(plan: Plan, tile: Tile | None, output: Path, seconds: dict[str, fl
         "schema_version": SCHEMA_VERSION,
         "zmtile": __version__,
         "output": str(output),
+        "report": None if page is None else str(page),
         "dry_run": tile is None,
         "exit_code": 1 if any(not r.used and not r.rule for r in records) else 0,
         "options": plain(plan.options.as_dict()),

@@ -114,6 +114,8 @@ def _totals(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     yield "time", f"{sum(report['seconds'].values()):.1f} s"
     yield ("planned" if coverage is None else "written"), _line(report["output"])
+    if report["report"] is not None:
+        yield "report", _line(report["report"])
 
 
 def _line(name: str) -> str:

@@ -129,6 +129,14 @@ Exit codes:
 @writing("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @writing("--fill", type=float, show_default="NaN", help="Value of image pixels without data.")
 @writing("--planes", multiple=True, callback=_planes, metavar="NAMES", help=f"Beside the others: {PLANES}.")
+@writing(
+    "--report",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    show_default="none",
+    help="Write a page about the tile, too: .html.",
+)
 @threads
 @memory_limit
 @running("--dry-run", is_flag=True, help="Register the frames and show the plan; write nothing.")
@@ -139,6 +147,7 @@ def build(
     frames: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
+    page: Path | None,
     threads: int | None,
     memory_limit: int | None,
     dry_run: bool,
@@ -164,6 +173,10 @@ def build(
         kept = [*inputs, *(Path(path) for path in (chosen.bias, chosen.dark, chosen.flat) if path)]
         if output is not None:
             check_tile_target(output, kept, overwrite)
+        if page is not None:
+            from zmtile.report.page import check_page_target
+
+            check_page_target(page, overwrite)
 
         from zmtile.pipeline import plan_tile, stack_plan
 
@@ -176,8 +189,16 @@ def build(
             progress.stage("write", 1)
             target = tile.write(target, overwrite=overwrite, fill=chosen.fill, planes=chosen.planes)
             progress.step()
+            if page is not None:
+                from zmtile.looks.skyimage import image_of
+                from zmtile.report.page import write_report
+                from zmtile.report.tilereport import report_tile
+
+                progress.stage("report", 1)
+                write_report([report_tile(image_of(tile, target))], page, overwrite)
+                progress.step()
         progress.done()
-    report = report_of(plan, tile, target, progress.seconds)
+    report = report_of(plan, tile, target, progress.seconds, page)
     if as_json:
         say(dumps(report))
     elif not quiet:

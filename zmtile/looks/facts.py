@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def _tile_facts(tile: Tile) -> dict[str, Any]:
         "id": _text(header, "ZMT_ID"),
         "frames": len(tile.frames),
         "used": len(used),
-        "reference": _text(header, "ZMT_REF"),
+        "reference": unquote(_text(header, "ZMT_REF"), errors="surrogateescape"),
         "exposure": header.get("LIVETIME"),
         "exposure_mean": header.get("EXPTIME"),
         "begun": _text(header, "DATE-BEG"),

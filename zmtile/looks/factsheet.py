@@ -21,7 +21,7 @@ from zmtile.looks.stretch import stretched
 from zmtile.richtext import RichText
 from zmtile.tiles.records import FrameRecord
 
-__all__ = ["frame_table", "picture", "sheet"]
+__all__ = ["CELLS", "fact_lines", "frame_table", "picture", "sheet"]
 
 PICTURE_COLUMNS = 64
 _BAR = 40
@@ -47,6 +47,20 @@ def sheet(facts: dict[str, Any], checksums: Finding) -> str:
 def _lines(facts: dict[str, Any], checksums: Finding) -> Iterator[tuple[str, str | Text]]:
     if checksums.passed is False:
         yield "DAMAGED", Text(printable(checksums.detail), "bold red")
+    yield from fact_lines(facts)
+    tile = facts["tile"]
+    if tile is None:
+        return
+    for k, part in enumerate(tile["coverage"]):
+        span = f"{part['from']}" if part["from"] == part["to"] else f"{part['from']}-{part['to']}"
+        bar = "█" * math.ceil(_BAR * part["fraction"])
+        yield ("coverage" if k == 0 else ""), f"{span:>9} frames {part['fraction']:7.2%} {bar}"
+    for k, frame in enumerate(tile["left_out"]):
+        yield ("left out" if k == 0 else ""), f"{frame['name']}: {frame['reason']}"
+
+
+def fact_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield titles and texts of what is told of an image in one line each; the texts as headers have them."""
     colours = "colour" if facts["channels"] == 3 else "mono"
     share = math.floor(facts["data"] * 1000) / 10  # rounded down: 100 % is all of it
     yield "image", f"{facts['rows']} rows × {facts['cols']} columns, {colours}, {share:.1f}% with data"
@@ -72,12 +86,6 @@ def _lines(facts: dict[str, Any], checksums: Finding) -> Iterator[tuple[str, str
     yield "residual", f"{rms} px (median of the frames), {largest} px (largest)"
     yield "FWHM", f"{_number(tile['fwhm_median'], '.2f')} px (median of the frames)"
     yield "rejected", f"{tile['rejected_low']:.3%} low, {tile['rejected_high']:.3%} high"
-    for k, part in enumerate(tile["coverage"]):
-        span = f"{part['from']}" if part["from"] == part["to"] else f"{part['from']}-{part['to']}"
-        bar = "█" * math.ceil(_BAR * part["fraction"])
-        yield ("coverage" if k == 0 else ""), f"{span:>9} frames {part['fraction']:7.2%} {bar}"
-    for k, frame in enumerate(tile["left_out"]):
-        yield ("left out" if k == 0 else ""), f"{frame['name']}: {frame['reason']}"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -91,7 +99,7 @@ def frame_table(frames: Sequence[FrameRecord], reference: str) -> str:
     """
     names = [printable(frame.name) + ("*" if frame.name == reference else "") for frame in frames]
     reasons = [printable(frame.reason) for frame in frames]
-    columns = {title: [cell(frame) for frame in frames] for title, cell in _CELLS.items()}
+    columns = {title: [cell(frame) for frame in frames] for title, cell in CELLS.items()}
     terminal = on_terminal(sys.stdout)
     if terminal:
         room = shutil.get_terminal_size().columns - max(map(len, ["frame", *names])) - 2
@@ -116,7 +124,8 @@ def _middle(values: Sequence[float]) -> float:
     return values[len(values) // 2]
 
 
-_CELLS: dict[str, Callable[[FrameRecord], str]] = {
+# Columns of the table of frames: title, and text of a frame's cell.
+CELLS: dict[str, Callable[[FrameRecord], str]] = {
     "date": lambda f: f.date.strftime("%Y-%m-%d %H:%M") if f.date else "-",
     "s": lambda f: _known(f.exposure, "g"),
     "stars": lambda f: str(f.nstars),

@@ -16,7 +16,7 @@ from zmtile.errors import UsageError
 from zmtile.frames.frame import LARGEST
 from zmtile.tiles.tile import Tile, read_tile
 
-__all__ = ["SkyImage", "read_image"]
+__all__ = ["SkyImage", "image_of", "read_image"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +64,7 @@ def read_image(path: str | os.PathLike[str]) -> SkyImage:
         When the file holds no image of one or three channels, or a tile is damaged.
     """
     if _written_by_zmtile(path):
-        tile = read_tile(path)
-        planes = tile.image.reshape(-1, *tile.shape[-2:])
-        return SkyImage(Path(path), planes, tile.coverage.reshape(planes.shape), tile.header, tile)
+        return image_of(read_tile(path), path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd cards of other programs
@@ -83,6 +81,12 @@ def read_image(path: str | os.PathLike[str]) -> SkyImage:
             f"{path}: it cannot be read ({detail})", "Give a tile, or another FITS image."
         ) from None
     return SkyImage(Path(path), planes, None, header)
+
+
+def image_of(tile: Tile, path: str | os.PathLike[str]) -> SkyImage:
+    """Return a tile in memory as an image to look at; the path is where it was written."""
+    planes = tile.image.reshape(-1, *tile.shape[-2:])
+    return SkyImage(Path(path), planes, tile.coverage.reshape(planes.shape), tile.header, tile)
 
 
 def _written_by_zmtile(path: str | os.PathLike[str]) -> bool:

@@ -15,7 +15,7 @@ from zmtile.errors import TargetError
 __all__ = ["check_target", "check_tile_target", "new_file"]
 
 # Names that would belie what is in the file of a tile.
-NOT_FITS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".xisf", ".gz", ".fz", ".txt", ".json")
+NOT_FITS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".xisf", ".gz", ".fz", ".txt", ".json", ".html", ".htm")
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 

@@ -1,0 +1,1 @@
+"""Reports: a page that shows what a tile is and how it came about."""
