@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from zmtile.frames.measure import MAX_STARS, Stars
 from zmtile.registration.starfield import Field
@@ -107,7 +108,7 @@ def sparse_pair(seed, shared, extra, matrix, noise=0.05):
 
 def common(source, target, matrix):
     """Stars that are on both lists."""
-    distance, _ = target.tree.query(apply(matrix, source.xy))
+    distance, _ = cKDTree(target.xy).query(apply(matrix, source.xy))
     return int((distance < 0.5).sum())
 
 

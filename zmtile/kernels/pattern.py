@@ -1,4 +1,4 @@
-"""Search for the similarity that lays one list of stars on another, over pairs or triangles of them."""
+"""Search for the similarity that lays one list of stars on another: over pairs, triangles, shifts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from zmtile.kernels import kernel
+from zmtile.kernels.order import median
 
-__all__ = ["best_of_pairs", "best_of_triangles"]
+__all__ = ["best_of_pairs", "best_of_triangles", "best_shift"]
 
 
 @kernel
@@ -181,3 +182,51 @@ def best_of_triangles(
             ty = 0.5 * (by[k] + by[m] - b * (ax[i] + ax[j]) - a * (ay[i] + ay[j]))
             hits = _hits(a, b, tx, ty, ax, ay, star_map, origin_x, origin_y, step, near[i])
             _enter(hits, a, b, tx, ty, found, score)
+
+
+@kernel
+def best_shift(here: Any, there: Any, size: float, cell: float, shift: Any) -> int:
+    """Let the differences between all points of two lists vote for a shift; return the votes of the best.
+
+    Parameters
+    ----------
+    here, there : (n, 2), (m, 2) float64
+    size : float
+        Differences beyond it are no votes, px: they would only make the table large.
+    cell : float
+        Side of a bin, px. The fullest 3 × 3 bins win.
+    shift : (2,) float64
+        Written, where there are votes: the median of those that won.
+    """
+    count = 0
+    bins = np.empty((here.shape[0] * there.shape[0], 2), np.int64)
+    difference = np.empty((here.shape[0] * there.shape[0], 2))
+    for s in range(here.shape[0]):
+        for t in range(there.shape[0]):
+            dx, dy = there[t, 0] - here[s, 0], there[t, 1] - here[s, 1]
+            if abs(dx) <= size and abs(dy) <= size:
+                difference[count, 0], difference[count, 1] = dx, dy
+                bins[count, 0], bins[count, 1] = np.floor(dx / cell), np.floor(dy / cell)
+                count += 1
+    if count == 0:
+        return 0
+    low_x, low_y = bins[:count, 0].min(), bins[:count, 1].min()
+    columns, rows = bins[:count, 0].max() - low_x + 3, bins[:count, 1].max() - low_y + 3
+    votes = np.zeros(columns * rows, np.int32)
+    best = most = 0
+    for n in range(count):
+        for i in range(bins[n, 0] - low_x, bins[n, 0] - low_x + 3):
+            for j in range(bins[n, 1] - low_y, bins[n, 1] - low_y + 3):
+                place = i * rows + j
+                votes[place] += 1
+                if votes[place] > most or (votes[place] == most and place < best):
+                    best, most = place, votes[place]
+    x, y = np.empty(most), np.empty(most)
+    won = 0
+    for n in range(count):
+        i, j = bins[n, 0] - low_x - best // rows, bins[n, 1] - low_y - best % rows
+        if -2 <= i <= 0 and -2 <= j <= 0:
+            x[won], y[won] = difference[n, 0], difference[n, 1]
+            won += 1
+    shift[0], shift[1] = median(x, won), median(y, won)
+    return won

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zmtile.kernels.pattern import best_of_pairs, best_of_triangles
+from zmtile.kernels.pattern import best_of_pairs, best_of_triangles, best_shift
+from zmtile.kernels.stars import nearest_stars
 from zmtile.registration.starfield import MIN_STARS
 from zmtile.registration.transform import Matrix, apply, scale_of
 
@@ -44,24 +45,12 @@ def vote_shift(here: Points, there: Points, size: float, guess: Matrix) -> Matri
     All differences between the stars of the two lists fall into bins; the fullest 3×3 bins win.
     Shifts beyond `size` px are no overlap.
     """
-    shift = (there[None, :VOTE_STARS] - apply(guess, here[:VOTE_STARS])[:, None]).reshape(-1, 2)
-    cell = np.floor(shift / VOTE_BIN).astype(np.int64)
-    # They would only make the table large.
-    near = (np.abs(shift) <= size).all(axis=1)
-    if not near.any():
-        return None
-    shift, cell = shift[near], cell[near]
-    cell -= cell.min(axis=0)
-    votes = np.zeros(cell.max(axis=0) + 3, np.int64)
-    for dx in range(3):
-        for dy in range(3):
-            np.add.at(votes, (cell[:, 0] + dx, cell[:, 1] + dy), 1)
-    top = np.array(np.unravel_index(int(votes.argmax()), votes.shape)) - 1
-    winners = shift[(np.abs(cell - top) <= 1).all(axis=1)]
-    if len(winners) < MIN_STARS:
+    shift = np.empty(2)
+    moved = apply(guess, here[:VOTE_STARS])
+    if best_shift(moved, there[:VOTE_STARS], size, VOTE_BIN, shift) < MIN_STARS:
         return None
     voted = guess.copy()
-    voted[:, 2] += np.median(winners, axis=0)
+    voted[:, 2] += shift
     return voted
 
 
@@ -126,9 +115,8 @@ def match_asterisms(here: Points, there: Points) -> Iterator[Matrix]:
 
 def _neighbours(xy: Points, count: int) -> NDArray[np.int64]:
     """Return the indices of the nearest stars of each star, nearest first, itself included."""
-    from scipy.spatial import cKDTree
-
-    near: NDArray[np.int64] = cKDTree(xy).query(xy, min(count + 1, len(xy)))[1]
+    near = np.empty((len(xy), min(count + 1, len(xy))), np.int64)
+    nearest_stars(np.ascontiguousarray(xy), near)
     return near
 
 

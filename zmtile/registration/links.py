@@ -13,7 +13,7 @@ from zmtile.registration.mapping import Map, apply, compose, invert
 from zmtile.registration.models import Pairs
 from zmtile.registration.starfield import Field, pair_up
 
-__all__ = ["Link", "link_up", "residual_of", "rms_of", "stars_of"]
+__all__ = ["Link", "link_of", "link_up", "residual_of", "rms_of", "stars_of"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,18 @@ class Link:
 def link_up(fields: Sequence[Field], maps: Mapping[int, Map], a: int, b: int, radius: float) -> Link:
     """Pair the stars of two frames that lie within `radius` px of each other under their maps."""
     i, j = pair_up(fields[a], fields[b], compose(invert(maps[b]), maps[a]), radius)
+    return link_of(fields, maps, a, b, i, j)
+
+
+def link_of(
+    fields: Sequence[Field],
+    maps: Mapping[int, Map],
+    a: int,
+    b: int,
+    i: NDArray[np.intp],
+    j: NDArray[np.intp],
+) -> Link:
+    """Return the link of stars that are paired already, by their places in the lists of both frames."""
     weight = 1.0 / (fields[a].stars.error[i] ** 2 + fields[b].stars.error[j] ** 2)
     pairs = Pairs(a, b, fields[a].xy[i], fields[b].xy[j], weight)
     return Link(i, j, pairs, residual_of(maps, pairs))

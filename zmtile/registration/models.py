@@ -14,14 +14,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zmtile.kernels.bendfit import fit_bend, slopes, take_step
 from zmtile.registration.mapping import Bent, Map, apply, flat_bend
-from zmtile.registration.transform import Matrix, design_rows, fit, scale_of
+from zmtile.registration.transform import Matrix, fit, scale_of
 
-__all__ = ["MODELS", "SIMPLER", "WIDTH", "Pairs", "fit_points", "improve", "plain", "uncertainty"]
+__all__ = [
+    "FIT",
+    "MODELS",
+    "NUMBER",
+    "SIMPLER",
+    "WIDTH",
+    "Pairs",
+    "fit_points",
+    "improve",
+    "plain",
+    "uncertainty",
+]
 
 # From the simplest on, with their numbers of parameters.
 WIDTH = {"similarity": 4, "affine": 6, "homography": 8, "poly2": 12, "poly3": 20}
 MODELS = tuple(WIDTH)
+NUMBER = {model: number for number, model in enumerate(MODELS)}
 # What a frame takes that has too few stars for a model.
 SIMPLER = {"poly3": "poly2", "poly2": "affine", "homography": "affine", "affine": "similarity"}
 # Expected size of a bend at the border of a frame, px. It decides only where there are no stars.
@@ -29,6 +42,8 @@ BEND_PRIOR = 10.0
 # What holds a frame in its place where no star does, 1/px²; one star has some hundred times as much.
 HOLD = 0.01
 _TURNS = 4
+# The same for the kernels.
+FIT = (HOLD, BEND_PRIOR, _TURNS)
 
 
 @dataclass(frozen=True)
@@ -75,43 +90,15 @@ def columns(model: str, bent: Bent, xy: NDArray[np.float64]) -> NDArray[np.float
         `design_rows` about the frame's centre in units of half its width; then g
         and h, or the terms of x and those of y.
     """
-    centre, half = bent.bend[:2], bent.bend[2:4]
-    offset = xy - centre
-    u, v = np.clip(offset / half, -1.0, 1.0).T
-    g, h = bent.bend[4:6]
-    q = 1.0 / (1.0 + g * u + h * v)
-    if model in ("similarity", "affine"):
-        return design_rows(model, offset / half[0])
-    if model == "homography":
-        line = offset @ bent.matrix[:, :2].T
-        tilt = -(line * (q * q)[:, None]).T.ravel()[:, None]
-        affine = design_rows("affine", offset * (q / half[0])[:, None])
-        return np.hstack([affine, tilt * np.tile(np.column_stack([u, v]), (2, 1))])
-    terms = np.column_stack([u * u, u * v, v * v, u**3, u * u * v, u * v * v, v**3])
-    terms = terms[:, : 3 if model == "poly2" else 7]
-    return np.hstack([design_rows("affine", offset / half[0]), np.kron(np.eye(2), terms)])
+    out = np.empty((2 * len(xy), WIDTH[model]))
+    slopes(NUMBER[model], bent.matrix, bent.bend, np.ascontiguousarray(xy), out)
+    return out
 
 
 def changed(model: str, bent: Bent, step: NDArray[np.float64]) -> Bent:
     """Return the map with a step added to its parameters."""
     matrix, bend = bent.matrix.copy(), bent.bend.copy()
-    centre, unit = bend[:2], bend[2]
-    image = matrix[:, :2] @ centre + matrix[:, 2]
-    if model == "similarity":
-        a, b = step[:2] / unit
-        matrix[:, :2] += [[a, -b], [b, a]]
-        image += step[2:4]
-    else:
-        both = step[:6].reshape(2, 3)
-        matrix[:, :2] += both[:, :2] / unit
-        image += both[:, 2]
-    matrix[:, 2] = image - matrix[:, :2] @ centre
-    if model == "homography":
-        bend[4:6] += step[6:8]
-    elif model in ("poly2", "poly3"):
-        count = 3 if model == "poly2" else 7
-        bend[6 : 6 + count] += step[6 : 6 + count]
-        bend[13 : 13 + count] += step[6 + count :]
+    take_step(NUMBER[model], step, matrix, bend)
     return Bent(matrix, bend, bent.backward)
 
 
@@ -168,10 +155,10 @@ def improve(maps: Mapping[int, Map], free: Mapping[int, str], pairs: Sequence[Pa
             moved = [apply(fitted.get(k, maps[k]), xy) for k, xy, _ in sides]
             gap = (moved[1] - moved[0]).T.ravel()
             weight = np.tile(p.weight, 2)
-            slopes = [(k, s * columns(free[k], fitted[k], xy)) for k, xy, s in sides if k in free]
-            for k, slope in slopes:
+            steep = [(k, s * columns(free[k], fitted[k], xy)) for k, xy, s in sides if k in free]
+            for k, slope in steep:
                 right[starts[k] : starts[k] + slope.shape[1]] += slope.T @ (weight * gap)
-                for other, across in slopes:
+                for other, across in steep:
                     blocks.append((starts[k], starts[other], slope.T @ (across * weight[:, None])))
         if len(free) == 1:
             step = np.linalg.solve(np.sum([block for _, _, block in blocks], axis=0), right)
@@ -235,5 +222,5 @@ def fit_points(
     start = plain(fit("similarity" if model == "similarity" else "affine", source, target, weight), *shape)
     if model in ("similarity", "affine"):
         return start
-    pairs = [Pairs(0, 1, source, target, weight)]
-    return improve({0: start, 1: np.eye(2, 3)}, {0: model}, pairs)[0]
+    fit_bend(NUMBER[model], start.matrix, start.bend, source, target, weight, *FIT)
+    return start

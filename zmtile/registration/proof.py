@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from zmtile.kernels.chance import log_accidents
 from zmtile.registration.mapping import Map, apply, invert
 from zmtile.registration.sensor import largest_motion, sky_at_rest
 from zmtile.registration.starfield import MIN_STARS, Field, final_radius, pair_up
@@ -81,26 +82,24 @@ def false_alarms(source: Field, target: Field, between: Map) -> float:
     expected tests · P(Binomial(n - 2, chance) ≥ k - 2) times. The best k counts, and having tried
     all of them is one more factor of n.
     """
-    from scipy.stats import binom
-
     # The brightest are enough to prove it, and keep crowded fields from matching anything.
     moved = apply(between, source.xy[:VERIFY_STARS])
     moved = moved[target.contains(moved)]
-    radius = final_radius(source, target)
-    distance, _ = target.tree.query(moved, distance_upper_bound=radius)
-    distance = np.sort(distance[np.isfinite(distance)])
-    if distance.size < 3:
+    if not len(moved):
         return math.inf
-    near = target.tree.query_ball_point(moved, AROUND, return_length=True).sum() - distance.size
-    # Three sigma less: a few neighbours are no cluster.
-    around = max(near - 3.0 * math.sqrt(max(near, 0)), 0.0) / (len(moved) * math.pi * AROUND**2)
-    density = max(len(target.stars) / (target.rows * target.cols), around)
-    chance = np.minimum(0.5, density * math.pi * (SLACK * np.maximum(distance, FLOOR)) ** 2)
     ours, theirs = (min(len(f.stars), VERIFY_STARS) for f in (source, target))
-    tests = ours * (ours - 1) * theirs * (theirs - 1) * len(moved)  # half of them, twice
-    agreed = np.arange(1, distance.size + 1)[2:]
-    log_chance = binom.logsf(agreed - 3, max(len(moved) - 2, 1), chance[2:])
-    return float(math.log10(tests) + log_chance.min() / math.log(10))
+    return float(
+        log_accidents(
+            moved,
+            target.places,
+            target.rows * target.cols,
+            final_radius(source, target),
+            AROUND,
+            SLACK,
+            FLOOR,
+            float(ours * (ours - 1) * theirs * (theirs - 1) * len(moved)),  # half of them, twice
+        )
+    )
 
 
 def _sensor_at_rest(source: Field, target: Field, transform: Transform) -> bool:

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.registration.choice import Sample, choose_model
-from zmtile.registration.links import Link, link_up, residual_of, rms_of, stars_of
+from zmtile.registration.links import Link, link_up, rms_of, stars_of
 from zmtile.registration.mapping import Bent, Map, apply, compose, invert, map_of
-from zmtile.registration.models import SIMPLER, WIDTH, improve, plain, uncertainty
+from zmtile.registration.models import SIMPLER, WIDTH, plain, uncertainty
 from zmtile.registration.proof import stars_prove
+from zmtile.registration.settle import settle
 from zmtile.registration.starfield import Field, final_radius
 from zmtile.registration.transform import IDENTITY, Matrix, Transform
 
@@ -36,8 +37,6 @@ WHOLE = 0.75
 PARTNERS = 6
 LEAST = 0.05
 STARS_PER_PARAMETER = 2.0
-# With fewer stars, half of which may be dropped as outliers, nothing is fitted at all.
-FEWEST = 8
 # Of the stars that agree under the matrix alone, a richer model must keep as many.
 KEEP = 0.95
 # A map must be known to this everywhere in its frame, px. Centroids have systematic errors, px.
@@ -47,9 +46,6 @@ SPAN = 0.6
 # Where a lens is to be followed and the stars do not reach far, straight lines lead further astray than
 # a similarity.
 _SAFER = {"poly3": "poly2"}
-# Stars are gathered under a simpler model first.
-_FIRST = {"poly3": "poly2", "homography": "affine"}
-_ROUNDS = 10
 
 
 def refit(
@@ -148,7 +144,7 @@ def _sample(fields: Sequence[Field], maps: Mapping[int, Matrix], k: int, s: int)
     between = compose(invert(maps[s]), maps[k])
     assert isinstance(between, np.ndarray)
     shape = (fields[k].rows, fields[k].cols)
-    links = _settle(fields, {k: plain(between, *shape), s: IDENTITY}, {k: "poly3"}, [(k, s)])[1]
+    links = settle(fields, {k: plain(between, *shape), s: IDENTITY}, {k: "poly3"}, [(k, s)])[1]
     pairs = links[0].pairs
     return Sample(shape, pairs.here, pairs.there, pairs.weight, s, links[0].j)
 
@@ -169,7 +165,7 @@ def _fit_group(
         start[k] = plain(matrix, fields[k].rows, fields[k].cols)
     before = _agreeing(fields, start, ties)
     while models:
-        now, links = _settle(fields, start, models, ties)
+        now, links = settle(fields, start, models, ties)
         after = _agreeing(fields, now, ties)
         simpler = {}
         for k, model in models.items():
@@ -239,40 +235,3 @@ def _agreeing(
         count[a] += found
         count[b] += found
     return count
-
-
-def _settle(
-    fields: Sequence[Field],
-    maps: Mapping[int, Map],
-    models: Mapping[int, str],
-    ties: Sequence[tuple[int, int]],
-) -> tuple[dict[int, Map], list[Link]]:
-    """Pair and fit until the set of stars stands still, first under the simpler models."""
-    now = dict(maps)
-    links: list[Link] = []
-    radius = [3.0 * final_radius(fields[a], fields[b]) for a, b in ties]
-    for stage in [{k: _FIRST.get(m, m) for k, m in models.items()}, models]:
-        previous = b""
-        for _ in range(_ROUNDS):
-            links = every = [link_up(fields, now, a, b, r) for (a, b), r in zip(ties, radius, strict=True)]
-            if min(stars_of(links, k) for k in models) < FEWEST:
-                return now, links
-            for _ in range(4):
-                now |= improve(now, stage, [link.pairs for link in links])
-                links = [_trimmed(now, link) for link in every]
-            state = b"|".join(link.i.tobytes() + link.j.tobytes() for link in links)
-            if state == previous:
-                break
-            previous = state
-            radius = [
-                max(final_radius(fields[a], fields[b]), min(r, 4.0 * rms_of(link.residual)))
-                for (a, b), r, link in zip(ties, radius, links, strict=True)
-            ]
-    return now, links
-
-
-def _trimmed(maps: Mapping[int, Map], link: Link) -> Link:
-    """Return the stars that agree: within 3.5 robust sigma, as in `zmtile.registration.starmatch.refine`."""
-    residual = residual_of(maps, link.pairs)
-    limit = max(3.5 * float(np.median(residual)) / 1.177, 0.1) if residual.size else 0.0
-    return link.of(residual <= limit, residual)

@@ -186,11 +186,12 @@ def _odd_scales(transforms: Sequence[Transform | None]) -> list[int]:
 
     Many stars prove any scale; for a few, a scale of its own is one coincidence too many.
     """
-    proven = [1.0] + [scale_of(t.matrix) for t in transforms if t is not None and t.nmatch >= MANY_STARS]
+    found = [(k, t.nmatch, math.log(scale_of(t.matrix))) for k, t in enumerate(transforms) if t is not None]
+    proven = np.array([0.0] + [scale for _, count, scale in found if count >= MANY_STARS])
     return [
         k
-        for k, t in enumerate(transforms)
-        if t is not None and min(abs(math.log(scale_of(t.matrix) / s)) for s in proven) > SCALE_TOLERANCE
+        for k, count, scale in found
+        if count < MANY_STARS and np.abs(proven - scale).min() > SCALE_TOLERANCE
     ]
 
 

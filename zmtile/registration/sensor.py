@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.frames.measure import Stars
+from zmtile.kernels.stars import count_repeats
 from zmtile.registration.starfield import Field
 from zmtile.registration.transform import Matrix, apply, corners
 
@@ -65,9 +66,9 @@ def set_aside(fields: Sequence[Field]) -> list[Field]:
             others = [w for w in witnesses if w != k]
             seen = np.zeros(len(fields[k].stars), np.int64)
             for w in others:
-                distance, _ = fields[w].tree.query(fields[k].xy, distance_upper_bound=SAME_PLACE)
-                seen += np.isfinite(distance)
-            fixed = 2 * seen > len(others)
+                count_repeats(fields[k].places, fields[w].places, SAME_PLACE, seen)
+            fixed = np.empty(seen.size, bool)
+            fixed[fields[k].order] = 2 * seen > len(others)
             if others and fixed.any():
                 votes = _votes(fields[k].stars)
                 if not sky_at_rest(_without(fields[k].stars, ~votes), fixed[votes]):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.frames.measure import Stars
+from zmtile.kernels.stars import pair_stars
 from zmtile.registration.mapping import Map, apply
 
 __all__ = ["MIN_STARS", "Field", "final_radius", "pair_up"]
@@ -42,11 +42,19 @@ class Field:
         return self.stars.xy
 
     @cached_property
-    def tree(self) -> Any:
-        """KD-tree of the positions."""
-        from scipy.spatial import cKDTree
+    def order(self) -> NDArray[np.int64]:
+        """The stars from the lowest y to the highest."""
+        return np.argsort(self.stars.y, kind="stable")
 
-        return cKDTree(self.xy)
+    @cached_property
+    def places(self) -> NDArray[np.float64]:
+        """Positions in this order, (n, 2), as the kernels search them."""
+        return self.xy[self.order]
+
+    @cached_property
+    def errors(self) -> NDArray[np.float64]:
+        """Standard errors of their coordinates in this order, (n,), px."""
+        return self.stars.error[self.order]
 
     def contains(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Tell which points lie on the frame."""
@@ -64,10 +72,8 @@ def pair_up(
     source: Field, target: Field, moved_by: Map, radius: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return indices of stars that are each other's nearest within `radius` px of the target."""
-    moved = apply(moved_by, source.xy)
-    distance, nearest = target.tree.query(moved, distance_upper_bound=radius)
-    found = np.flatnonzero(np.isfinite(distance))
-    found = found[np.lexsort((distance[found], nearest[found]))]
-    _, first = np.unique(nearest[found], return_index=True)
-    chosen = np.sort(found[first])
-    return chosen, nearest[chosen]
+    moved = np.ascontiguousarray(apply(moved_by, source.xy))
+    pairs = np.empty((len(moved), 2), np.int64)
+    owner, distance = np.empty(len(target.stars), np.int64), np.empty(len(target.stars))
+    i, place = pairs[: pair_stars(moved, target.places, radius, pairs, owner, distance)].T
+    return i, target.order[place]

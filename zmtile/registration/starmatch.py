@@ -13,16 +13,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from zmtile.kernels.similarity import refine_similarity
 from zmtile.registration.guesses import match_asterisms, search_pairs, search_triangles, vote_shift
 from zmtile.registration.proof import SCALE_RANGE, verify
-from zmtile.registration.starfield import MIN_STARS, Field, final_radius, pair_up
-from zmtile.registration.transform import Matrix, Transform, apply, compose, fit
+from zmtile.registration.starfield import MIN_STARS, Field, final_radius
+from zmtile.registration.transform import Matrix, Transform, compose
 
-__all__ = ["FLIP", "match_fields", "refine"]
+__all__ = ["FLIP", "NEAREST", "WIDEST", "match_fields", "refine"]
 
 # Frames of one telescope differ by less: focus, refraction, temperature.
 NEAR_SCALE = 0.03
 ANY_SCALE = math.log(SCALE_RANGE)
+# Stars that are farther off than this, in robust sigma and in px, are not those that they are taken for.
+WIDEST, NEAREST = 3.5, 0.1
 FLIP: Matrix = np.array([[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
@@ -82,34 +85,16 @@ def refine(source: Field, target: Field, guess: Matrix) -> Transform | None:
     Weights are the centroids' inverse variances; stars beyond 3.5 robust sigma are dropped. The
     parity of the guess is kept.
     """
-    mirror = FLIP if np.linalg.det(guess[:, :2]) < 0 else None
-    matrix, radius = guess, 3.0 * final_radius(source, target)
-    previous: bytes = b""
-    transform = None
-    for _ in range(15):
-        i, j = pair_up(source, target, matrix, radius)
-        if i.size < MIN_STARS:
-            return None
-        here, there = source.xy[i], target.xy[j]
-        unturned = here if mirror is None else apply(mirror, here)
-        weight = 1.0 / (source.stars.error[i] ** 2 + target.stars.error[j] ** 2)
-        keep = np.ones(i.size, bool)
-        for _ in range(4):  # robust fit on these pairs
-            matrix = fit("similarity", unturned[keep], there[keep], weight[keep])
-            if mirror is not None:
-                matrix = compose(matrix, mirror)
-            residual = np.hypot(*(apply(matrix, here) - there).T)
-            # Rayleigh: the median distance is 1.177 sigma of a coordinate.
-            limit = max(3.5 * float(np.median(residual[keep])) / 1.177, 0.1)
-            agreed = residual <= limit
-            if agreed.sum() < MIN_STARS or (agreed == keep).all():
-                break
-            keep = agreed
-        state = i[keep].tobytes() + b"|" + j[keep].tobytes()
-        rms = float(np.sqrt(np.mean(residual[keep] ** 2)))
-        transform = Transform(matrix, int(keep.sum()), rms)
-        if state == previous:
-            break
-        previous = state
-        radius = max(final_radius(source, target), min(radius, 4.0 * rms))
-    return transform
+    matrix = np.array(guess, np.float64)
+    found, rms = refine_similarity(
+        source.xy,
+        source.stars.error,
+        target.places,
+        target.errors,
+        matrix,
+        final_radius(source, target),
+        MIN_STARS,
+        WIDEST,
+        NEAREST,
+    )
+    return Transform(matrix, found, rms) if found else None

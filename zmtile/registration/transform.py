@@ -74,16 +74,16 @@ def design_rows(model: str, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         Rows for the x of all points, then for their y. The parameters are (a, b, tx, ty) of a
         similarity [a -b tx; b a ty], or (a, b, tx, c, d, ty) of an affine matrix.
     """
-    x, y = xy.T
-    one, zero = np.ones_like(x), np.zeros_like(x)
+    count = len(xy)
     if model == "similarity":
-        return np.block([[np.column_stack([x, -y, one, zero])], [np.column_stack([y, x, zero, one])]])
-    return np.block(
-        [
-            [np.column_stack([x, y, one, zero, zero, zero])],
-            [np.column_stack([zero, zero, zero, x, y, one])],
-        ]
-    )
+        rows = np.zeros((2 * count, 4))
+        rows[:count, :2], rows[:count, 2] = xy * [1.0, -1.0], 1.0
+        rows[count:, :2], rows[count:, 3] = xy[:, ::-1], 1.0
+    else:
+        rows = np.zeros((2 * count, 6))
+        rows[:count, :2], rows[:count, 2] = xy, 1.0
+        rows[count:, 3:5], rows[count:, 5] = xy, 1.0
+    return rows
 
 
 def matrix_of(model: str, parameters: NDArray[np.float64]) -> Matrix:
@@ -113,9 +113,9 @@ def fit(
     -------
     (2, 3) float64
     """
-    w = np.ones(len(source)) if weight is None else weight / weight.sum()
+    w = np.full(len(source), 1.0 / len(source)) if weight is None else weight / weight.sum()
     # About the centres, so that the normal equations are well conditioned.
-    middle_source, middle_target = (np.average(points, axis=0, weights=w) for points in (source, target))
+    middle_source, middle_target = w @ source, w @ target
     rows = design_rows(model, source - middle_source)
     root = np.sqrt(np.concatenate([w, w]))
     values = (target - middle_target).T.ravel()

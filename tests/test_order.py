@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zmtile.kernels.order import median, select
+
+
+@settings(deadline=None)  # the first call may compile
+@given(st.lists(st.integers(-5, 5) | st.floats(-1e6, 1e6), min_size=1, max_size=60))
+def test_the_median_and_every_place_are_those_of_the_sorted_values(values):
+    assert median(np.array(values, np.float64), len(values)) == np.median(values)
+    for k in range(len(values)):
+        assert select(np.array(values, np.float64), len(values), k) == sorted(values)[k]
