@@ -9,9 +9,11 @@ from astropy.io import fits
 
 from zmtile.frames.frame import read_frame
 from zmtile.frames.measure import measure
+from zmtile.kernels.clipped import clipped_mean
 from zmtile.kernels.demosaic import pattern_codes
+from zmtile.kernels.luminance import calm_hot_pixels, mean_of_blocks, subtract_twice
 from zmtile.kernels.photometry import aperture_fluxes
-from zmtile.kernels.sky import calm_hot_pixels, clipped_mean, sky_mesh
+from zmtile.kernels.sky import sky_mesh, step_noise
 from zmtile.registration.transform import apply, invert
 
 SPEC = make_group.GroupSpec(frames=2, rows=512, cols=640, stars=150, seed=2, trails=0.0, nebula=False)
@@ -102,7 +104,7 @@ def test_clipped_mean_sees_through_stars_and_steps():
     rng = np.random.default_rng(1)
     values = np.round(rng.normal(1003.7, 40, 4000) / 16).astype(np.float32) * 16
     values[:200] += 2000
-    mean, sigma, kept = clipped_mean(values, values.size, np.empty(256, np.float32))
+    mean, sigma, kept = clipped_mean(values, values.size, np.empty(256, np.float32), np.empty(256, np.int32))
     assert mean == pytest.approx(1003.7, abs=2.0)
     assert sigma == pytest.approx(40, rel=0.05)
     assert kept < 3850
@@ -123,11 +125,37 @@ def test_sky_mesh_measures_each_colour_alone():
     y, x = np.mgrid[:64, :64]
     mosaic = np.array([500, 800, 300], np.float32)[codes[y % 2, x % 2]]
     mosaic += np.random.default_rng(0).normal(0, 1, mosaic.shape).astype(np.float32)
+    found, error = np.empty((3, 2, 2), np.float32), np.empty((3, 2, 2), np.float32)
+    sky_mesh(mosaic[None], codes, 32, found, error)
     for channel, level in enumerate((500, 800, 300)):
-        found, error = np.empty((2, 2), np.float32), np.empty((2, 2), np.float32)
-        sky_mesh(mosaic, codes, channel, 32, found, error)
-        np.testing.assert_allclose(found, level, atol=0.3)
-        np.testing.assert_allclose(error, 1 / np.sqrt(512 if channel == 1 else 256), rtol=0.25)
+        np.testing.assert_allclose(found[channel], level, atol=0.3)
+        np.testing.assert_allclose(error[channel], 1 / np.sqrt(512 if channel == 1 else 256), rtol=0.25)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_step_noise_is_that_of_the_plain_definition(stride):
+    rng = np.random.default_rng(3)
+    plane = rng.normal(900, 45, (64, 200)).astype(np.float32)
+    plane[rng.random(plane.shape) < 0.02] = np.nan
+    plane[8, 10:20] += 4000
+    steps = np.abs(np.diff(plane[0::8, 1::stride].astype(float), axis=1)).ravel()
+    steps = np.sort(steps[np.isfinite(steps)])
+    sigma = 1.4826 * steps[(steps.size - 1) // 2]
+    for _ in range(2):
+        sigma = np.sqrt(np.mean(steps[steps <= 3 * sigma] ** 2)) / 0.98658
+    values, keys = np.empty(plane.size, np.float32), np.empty(plane.size, np.int32)
+    assert step_noise(plane, 0, 1, 8, stride, values, keys) == pytest.approx(sigma / np.sqrt(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (7, 9)])
+def test_blocks_are_means_and_the_half_plane_goes_off_each_pixel(shape):
+    plane = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
+    blocks = [plane[i : shape[0] - 1 + i, j : shape[1] - 1 + j] for i in (0, 1) for j in (0, 1)]
+    np.testing.assert_allclose(mean_of_blocks(plane), np.mean(blocks, axis=0), atol=1e-6)
+    half = plane[::2, ::2].copy()
+    rest = plane - np.repeat(np.repeat(half, 2, 0), 2, 1)[: shape[0], : shape[1]]
+    subtract_twice(plane, half)
+    np.testing.assert_array_equal(plane, rest)
 
 
 def test_calm_hot_pixels_keeps_stars_and_takes_spikes():

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zmtile.kernels.order import median, select
+from zmtile.kernels.order import kth_smallest, median, select
 
 
 @settings(deadline=None)  # the first call may compile
@@ -13,3 +13,13 @@ def test_the_median_and_every_place_are_those_of_the_sorted_values(values):
     assert median(np.array(values, np.float64), len(values)) == np.median(values)
     for k in range(len(values)):
         assert select(np.array(values, np.float64), len(values), k) == sorted(values)[k]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=60))
+def test_bisection_finds_every_place_and_leaves_the_values(values):
+    array = np.array(values, np.float32)
+    keys = np.empty(array.size, np.int32)
+    for k in range(array.size):
+        assert kth_smallest(array, array.size, k, keys) == np.sort(array)[k]
+    np.testing.assert_array_equal(array, np.array(values, np.float32))

@@ -1,8 +1,4 @@
-"""Measure: one look at every frame, for its stars, FWHM, noise and sky.
-
-Detection runs on a luminance image: for a mosaic the mean of each 2×2 block at every position,
-which holds all colours at full resolution and, unlike a demosaiced image, smears nothing further.
-"""
+"""Measure: one look at every frame, for its stars, FWHM, noise and sky."""
 
 from __future__ import annotations
 
@@ -14,25 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.frames.calibrate import Correction
+from zmtile.frames.detect import FWHM_OF_SIGMA, detect, luminance
 from zmtile.frames.frame import Frame
 from zmtile.frames.hotpixels import lone_in_frame
 from zmtile.frames.pixels import Pixels, open_pixels
 from zmtile.kernels.demosaic import pattern_codes
 from zmtile.kernels.photometry import aperture_fluxes
-from zmtile.kernels.sky import calm_hot_pixels, sky_mesh
+from zmtile.kernels.sky import sky_mesh, step_noise
 
 __all__ = ["FrameStats", "SkyMesh", "Stars", "measure"]
 
-DETECT_SIGMA = 5.0
-MIN_AREA = 5
-MAX_STARS = 2000
 MAX_PHOTOMETRY = 300
 CELL = 64
-FWHM_OF_SIGMA = 2.3548
 # Second moment that averaging 2×2 pixels adds to an image, px² per axis.
 BOX_VARIANCE = 0.25
-# Share of a Gaussian's light within a circle of radius FWHM.
-WITHIN_FWHM = 0.9375
 # Centroids are no better than this, however bright the star (pixel response, atmosphere), px.
 CENTROID_FLOOR = 0.02
 
@@ -159,9 +150,9 @@ def _measure(frame: Frame, pixels: Pixels, lone: bool) -> FrameStats:
     codes = pattern_codes(frame.cfa) if frame.cfa else np.zeros((2, 2), np.uint8)
     noise = np.array([_noise(planes, codes, c, frame) for c in range(frame.channels)])
     sky = _sky(planes, codes, frame)
-    light, hot = _luminance(planes, codes, sky, noise)
+    light, hot = luminance(planes, codes, sky.level, sky.cell, noise)
     offset = 0.5 if frame.cfa else 0.0
-    (x, y, flux, size, whole), fwhm, roundness = _detect(light)
+    (x, y, flux, size, whole), fwhm, roundness = detect(light)
     box = BOX_VARIANCE if frame.cfa else 0.0
     sigma = math.sqrt(max((fwhm / FWHM_OF_SIGMA) ** 2 - box, 0.25)) if x.size else math.nan
     # Cramér-Rao bound of a Gaussian star on a background: sqrt(8 pi) sigma² noise / flux.
@@ -194,25 +185,14 @@ def _sha256(frame: Frame) -> str:
 def _noise(planes: NDArray[np.float32], codes: NDArray[np.uint8], channel: int, frame: Frame) -> float:
     """Sigma of one colour from differences of its neighbouring samples along rows.
 
-    Differences cancel sky, gradient and nebula; clipping at 3 sigma drops stars. Every fourth row
-    of the colour is enough.
+    Every fourth row of the colour is enough.
     """
+    size = planes[0].size // 4 + frame.cols
+    values, keys = np.empty(size, np.float32), np.empty(size, np.int32)
     if frame.cfa:
-        phase_row, phase_col = np.argwhere(codes == channel)[0]
-        samples = planes[0, phase_row::8, phase_col::2]
-    else:
-        samples = planes[channel, ::4]
-    steps = np.diff(samples, axis=1).ravel()
-    steps = steps[np.isfinite(steps)]
-    if not steps.size:
-        return math.nan
-    sigma = 1.4826 * float(np.median(np.abs(steps)))
-    if sigma == 0.0:  # most neighbours are equal: the noise is below the camera's step
-        sigma = float(np.std(steps.astype(np.float64)))
-    for _ in range(2):  # beyond the median: camera values come in steps too coarse for it
-        inside = steps[np.abs(steps) <= 3.0 * sigma]
-        sigma = float(np.sqrt(np.mean(inside.astype(np.float64) ** 2))) / 0.98658 if inside.size else 0.0
-    return sigma / math.sqrt(2)
+        row, col = np.argwhere(codes == channel)[0]
+        return float(step_noise(planes[0], row, col, 8, 2, values, keys))
+    return float(step_noise(planes[channel], 0, 0, 4, 1, values, keys))
 
 
 def _sky(planes: NDArray[np.float32], codes: NDArray[np.uint8], frame: Frame) -> SkyMesh:
@@ -221,75 +201,5 @@ def _sky(planes: NDArray[np.float32], codes: NDArray[np.uint8], frame: Frame) ->
     # Only whole cells: the middle of a part of one is not where the mesh says.
     shape = (frame.channels, max(frame.rows // cell, 1), max(frame.cols // cell, 1))
     level, error = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    for c in range(frame.channels):
-        plane, colour = (planes[0], c) if frame.cfa else (planes[c], 0)
-        sky_mesh(plane, codes, colour, cell, level[c], error[c])
+    sky_mesh(planes, codes, cell, level, error)
     return SkyMesh(cell, level, error)
-
-
-def _luminance(
-    planes: NDArray[np.float32], codes: NDArray[np.uint8], sky: SkyMesh, noise: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], int]:
-    """Return the image that stars are found on, (rows, cols) float32, and the hot pixels calmed."""
-    level, plane = sky.level, planes[0]
-    if planes.shape[0] > 1:
-        plane = planes.mean(axis=0, dtype=np.float32)
-        level = level.mean(axis=0, keepdims=True)
-        noise = np.sqrt((noise**2).sum(keepdims=True)) / 3
-    flat = level.reshape(level.shape[0], -1)
-    base = np.array([np.nanmedian(row) if np.isfinite(row).any() else 0.0 for row in flat], np.float32)
-    light = np.empty_like(plane)
-    hot = calm_hot_pixels(plane, codes, level, sky.cell, base, noise.astype(np.float32), light)
-    if codes.any():
-        light = 0.25 * ((light[:-1, :-1] + light[1:, :-1]) + (light[:-1, 1:] + light[1:, 1:]))
-    return np.ascontiguousarray(light), hot
-
-
-def _detect(
-    light: NDArray[np.float32],
-) -> tuple[tuple[NDArray[np.float64], ...], float, float]:
-    """Find stars; return their x, y, flux, size and whole flux, and FWHM and roundness, as seen in `light`.
-
-    The brightest come first. Their flux is that above the threshold of detection; of a faint star
-    it misses a third, so a circle around the star gives the whole flux. Detection and windowed
-    centroids are those of SExtractor ([Bertin1996]_) in the sep library.
-    """
-    import sep
-
-    nothing = (np.empty(0),) * 5, math.nan, math.nan
-    bad = ~np.isfinite(light)
-    if min(light.shape) < 16 or bad.mean() > 0.95:
-        return nothing
-    light = np.where(bad, np.float32(0), light)
-    background = sep.Background(light, mask=bad, bw=64, bh=64)
-    if not (math.isfinite(background.globalrms) and background.globalrms > 0):
-        return nothing
-    background.subfrom(light)
-    try:
-        found = sep.extract(light, DETECT_SIGMA, err=background.globalrms, mask=bad, minarea=MIN_AREA)
-    except Exception:  # sep's buffers are finite: retry on the bright part of a very crowded frame
-        try:
-            found = sep.extract(light, 8 * DETECT_SIGMA, err=background.globalrms, mask=bad, minarea=MIN_AREA)
-        except Exception:  # no field of stars: left out for want of them
-            return nothing
-    # Cut by the edge of the image or of the data, trails, and what is no number.
-    found = found[(found["flag"] & (sep.OBJ_TRUNC | sep.OBJ_SINGU)) == 0]
-    found = found[(found["b"] > 0.33 * found["a"]) & (found["flux"] > 0)]
-    if not found.size:
-        return nothing
-    found = found[np.lexsort((found["x"], found["y"], -found["flux"]))][:MAX_STARS]
-    a, b = found["a"], found["b"]
-    radius, _ = sep.flux_radius(light, found["x"], found["y"], 5.0 * np.maximum(a, 1.0), 0.5)
-    radius = np.nan_to_num(radius)
-    usable = radius[:100][radius[:100] > 0.5]
-    # Half of a Gaussian's light lies within half its FWHM.
-    fwhm = 2.0 * float(np.median(usable)) if usable.size else FWHM_OF_SIGMA * float(np.median(np.sqrt(a * b)))
-    # 5×5 subpixels instead of 11×11 move no centroid by more than 4e-5 px, in a third of the time.
-    x, y, flag = sep.winpos(light, found["x"], found["y"], fwhm / FWHM_OF_SIGMA, subpix=5)
-    # A window that wandered off found another star; the isophotal place is the better one then.
-    astray = (flag != 0) | ~(np.hypot(x - found["x"], y - found["y"]) < max(1.5, 0.5 * fwhm))
-    x, y = np.where(astray, found["x"], x), np.where(astray, found["y"], y)
-    flux = found["flux"].astype(np.float64)
-    circle, _, _ = sep.sum_circle(light, x, y, fwhm, subpix=5)
-    whole = np.maximum(circle / WITHIN_FWHM, flux)
-    return (x, y, flux, radius, whole), fwhm, float(np.median(b[:200] / a[:200]))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from zmtile.kernels import kernel
+from zmtile.kernels.clipped import clipped_mean
 from zmtile.kernels.demosaic import demosaic
-from zmtile.kernels.sky import clipped_mean
 
 __all__ = ["aperture_fluxes"]
 
@@ -40,7 +40,7 @@ def aperture_fluxes(planes: Any, codes: Any, x: Any, y: Any, radius: float, flux
     mosaic = np.empty((side, side), np.float32)
     stamp = np.empty((channels, side, side), np.float32)
     ring = np.empty(side * side, np.float32)
-    scratch = np.empty(256, np.float32)
+    scratch, keys = np.empty(256, np.float32), np.empty(256, np.int32)
     for star in range(x.size):
         row, col = int(round(y[star])) - reach, int(round(x[star])) - reach
         for c in range(depth):
@@ -66,5 +66,5 @@ def aperture_fluxes(planes: Any, codes: Any, x: Any, y: Any, radius: float, flux
                     elif 1.5 * radius <= away <= 2.5 * radius and not np.isnan(value):
                         ring[count] = value
                         count += 1
-            sky, _, _ = clipped_mean(ring, count, scratch)
+            sky, _, _ = clipped_mean(ring, count, scratch, keys)
             flux[c, star] = np.float32(total - area * sky)

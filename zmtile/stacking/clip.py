@@ -21,7 +21,7 @@ from zmtile.stacking.rejection import rejection, settled
 __all__ = ["BLOCK_BYTES", "MAX_FRAMES", "ClipResult", "winsorized_sigma_clip"]
 
 # Samples of a block should stay in the processor's cache.
-BLOCK_BYTES = 2 * 2**20
+BLOCK_BYTES = 8 * 2**20
 # COVERAGE counts in 16 bits.
 MAX_FRAMES = 65535
 

@@ -7,6 +7,7 @@ depends on nothing but the frames, so their size and the number of threads chang
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -140,12 +141,13 @@ def stack_frames(
     weight = np.array([p.weight for p in photometry], np.float32)
     noise = np.array([p.noise for p in photometry], np.float32)
     lock = threading.Lock()
+    own = threading.local()
 
     def work(block: Block) -> None:
         area = _with_margin(block, margin, canvas)
         active = [k for k, source in enumerate(sources) if source.reaches(area)]
         if active:
-            samples = np.empty((channels, len(active), area.rows, area.cols), np.float32)
+            samples = _kept(own, (channels, len(active), area.rows, area.cols))
             for place, k in enumerate(active):
                 warp(shelf.get(k, frames[k], corrections[k]), sources[k], area, samples[:, place])
             shares = None
@@ -162,6 +164,15 @@ def stack_frames(
     planes.image[thin] = np.nan
     planes.uncert[thin] = np.nan
     return planes
+
+
+def _kept(own: threading.local, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return memory for samples that a thread keeps from block to block: new pages cost more."""
+    size = math.prod(shape)
+    if not hasattr(own, "floats") or own.floats.size < size:
+        own.floats = np.empty(size, np.float32)
+    floats: NDArray[np.float32] = own.floats[:size]
+    return floats.reshape(shape)
 
 
 def depth_of(options: Options, channels: int) -> int:
