@@ -7,6 +7,7 @@ which holds all colours at full resolution and, unlike a demosaiced image, smear
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ MAX_STARS = 2000
 FWHM_OF_SIGMA = 2.3548
 # Share of a Gaussian's light within a circle of radius FWHM.
 WITHIN_FWHM = 0.9375
+
+_sep = threading.Lock()
 
 
 def luminance(
@@ -130,17 +133,17 @@ def _extracted(
     import sep
 
     for factor, pixels in ((1.0, OBJECT_PIXELS), (1.0, 100 * OBJECT_PIXELS), (8.0, 100 * OBJECT_PIXELS)):
-        if sep.get_extract_pixstack() < pixels:
-            sep.set_extract_pixstack(pixels)
         try:
-            found: NDArray[Any] = sep.extract(
-                light,
-                factor * DETECT_SIGMA,
-                err=rms,
-                mask=holes,
-                minarea=MIN_AREA,
-                deblend_nthresh=DEBLEND_LEVELS,
-            )
+            with _sep:  # one buffer size for all threads; sep holds the GIL in any case
+                sep.set_extract_pixstack(pixels)
+                found: NDArray[Any] = sep.extract(
+                    light,
+                    factor * DETECT_SIGMA,
+                    err=rms,
+                    mask=holes,
+                    minarea=MIN_AREA,
+                    deblend_nthresh=DEBLEND_LEVELS,
+                )
             return found
         except (
             Exception
