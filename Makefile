@@ -8,7 +8,7 @@ TILE = demo/master_tile_demo.fits
 # matplotlib would write its caches to the user's home.
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install demo test check format bench docs clean
+.PHONY: help install demo test check format bench docs man clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -59,6 +59,9 @@ bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minut
 
 docs: $(STAMP) ## make the pictures of the docs again
 	$(BIN)/python docs/make_pictures.py
+
+man: $(STAMP) ## write the manual page again, from the help of the commands
+	$(BIN)/python docs/make_man.py
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -21,6 +22,17 @@ if os.environ.get("CI"):
 
 # Small, and still with enough stars in every overlap to register safely.
 SPEC = GroupSpec(frames=4, rows=360, cols=480, stars=120, dither=12.0, cosmic_rays=10)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No options but those of the tests: none from the user's own file, none from the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("XDG_CONFIG_HOME", str(folder))
+        for name in [name for name in os.environ if name.startswith("ZMTILE_")]:
+            patch.delenv(name)
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -57,9 +57,24 @@ def test_every_column_of_frames_has_a_row_in_the_order_of_the_table():
     assert list(documented) == [column.name for column in COLUMNS]
 
 
-@pytest.mark.parametrize("name", cli.commands)
+def leaves(group: click.Group, before: str = "") -> dict[str, click.Command]:
+    """The commands that do something, by their names."""
+    found = {}
+    for name, command in group.commands.items():
+        found |= (
+            leaves(command, f"{before}{name} ")
+            if isinstance(command, click.Group)
+            else {before + name: command}
+        )
+    return found
+
+
+COMMANDS = leaves(cli)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_has_a_row_with_its_choices_and_default(name):
-    command = cli.commands[name]
+    command = COMMANDS[name]
     documented = rows(section(page("docs/cli.md"), "Options" if name == "build" else f"zmtile {name}"))
     parameters = command.get_params(click.Context(command, help_option_names=["-h", "--help"]))
     options = {max(p.opts, key=len): p for p in parameters if isinstance(p, click.Option)}

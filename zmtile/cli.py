@@ -6,6 +6,7 @@ Only click and light modules are imported here, so that ``--help`` is instant.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -16,8 +17,10 @@ from typing import Any
 import click
 
 from zmtile import __version__
+from zmtile.clioptions import configurable
 from zmtile.commands.build import build
 from zmtile.commands.check import check
+from zmtile.commands.config import config
 from zmtile.commands.export import export
 from zmtile.commands.inspect import inspect
 from zmtile.commands.preview import preview
@@ -44,6 +47,10 @@ class Program(click.Group):
     ) -> Any:
         """Run a command and exit with its code."""
         words = list(sys.argv[1:] if args is None else args)
+        if "_ZMTILE_COMPLETE" in os.environ:
+            from zmtile.completion import teach_shells
+
+            teach_shells()
         try:
             with _stoppable():
                 code = super().main(words, "zmtile", complete_var, standalone_mode=False, **extra)
@@ -53,6 +60,12 @@ class Program(click.Group):
             # The words are looked at, not the options, since these may be what is wrong.
             code = _fail(error, as_json="--json" in words, trace=_verbosity(words) > 1)
         sys.exit(code)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list of commands for each heading."""
+        for heading, members in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(str(c.name), c.get_short_help_str(200)) for c in members])
 
 
 def main() -> None:
@@ -104,7 +117,7 @@ def _fail(error: BaseException, as_json: bool, trace: bool) -> int:
     elif isinstance(error, (KeyboardInterrupt, click.Abort)):
         what, code = "stopped by Ctrl-C", EXIT_INTERRUPTED
     elif isinstance(error, click.ClickException):
-        what, code = error.format_message(), error.exit_code
+        what, code = error.format_message() + _variable(error), error.exit_code
         command = getattr(getattr(error, "ctx", None), "command_path", "zmtile")
         remedy = f"See {command} --help."
     elif isinstance(error, MemoryError):
@@ -123,8 +136,37 @@ def _fail(error: BaseException, as_json: bool, trace: bool) -> int:
     return code
 
 
+def _variable(error: click.ClickException) -> str:
+    """Return which environment variable holds a value that is wrong, in brackets."""
+    param, ctx = getattr(error, "param", None), getattr(error, "ctx", None)
+    if param is None or ctx is None:
+        return ""
+    wrong = ctx.get_parameter_source(param.name) is click.core.ParameterSource.ENVIRONMENT
+    return f" ({param.envvar})" if wrong else ""
+
+
+SECTIONS = {
+    "Make tiles": (build, rebuild),
+    "Look at tiles, pass them on": (inspect, check, preview, report, export),
+    "Settings": (config,),
+}
+
+EPILOG = """\
+Examples:
+
+\b
+  zmtile build group/*.fits
+  zmtile inspect master_tile_m94.fits
+  zmtile check tiles/*.fits
+
+Each command has its own help: zmtile build --help. Options may come from the environment and from files,
+too: zmtile config --help.
+"""
+
+
 @click.group(
     cls=Program,
+    epilog=EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -137,5 +179,6 @@ def cli(ctx: click.Context) -> int:
     return UsageError.exit_code
 
 
-for command in (build, rebuild, inspect, check, preview, report, export):
-    cli.add_command(command)
+for members in SECTIONS.values():
+    for command in members:
+        cli.add_command(command if isinstance(command, click.Group) else configurable(command))

@@ -5,30 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from zmtile.options import Options, parse_size
+from zmtile.config import given_elsewhere, long_name, read_settings
+from zmtile.errors import UsageError
+from zmtile.options import Options, idle, parse_size
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = [
+    "FitsPath",
     "SectionCommand",
     "SectionOption",
+    "TextList",
     "calibration",
+    "configurable",
     "listed",
+    "log_file",
     "matching",
     "memory_limit",
+    "notes",
     "quiet",
     "registration",
     "running",
     "selection",
     "stacking",
+    "stacking_options",
     "threads",
     "verbose",
     "writing",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Configurable = TypeVar("Configurable", bound=click.Command)
 
 DEFAULTS = Options()
 
@@ -52,6 +66,96 @@ class SectionCommand(click.Command):
         for section, members in groupby(records, key=lambda p: getattr(p, "section", "Running")):
             with formatter.section(section):  # padded, so that all sections have the same columns
                 formatter.write_dl([(records[p][0].ljust(width), records[p][1]) for p in members])
+
+
+class FitsPath(click.Path):
+    """A path for which shells offer FITS files and folders.
+
+    Parameters
+    ----------
+    text : bool
+        It may be a name or a pattern as well, so a file of options does not make it a path of its own.
+    **how
+        As for `click.Path`.
+    """
+
+    def __init__(self, text: bool = False, **how: Any) -> None:
+        super().__init__(**how, readable=False)  # whether it can be read, its reader says
+        self.text = text
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return what a FITS file could be."""
+        from zmtile.completion import fits_files
+
+        return fits_files(incomplete)
+
+
+class TextList(click.types.StringParamType):
+    """One of several texts; in an environment variable they stand between commas."""
+
+    envvar_list_splitter = ","
+
+
+def configurable(command: Configurable) -> Configurable:
+    """Let a command take its options from the environment and from files, too."""
+    for option in command.params:
+        if isinstance(option, click.Option):
+            name = f"{command.name}_{long_name(option)}"
+            option.envvar = f"ZMTILE_{name.replace('-', '_').upper()}"
+    config = SectionOption(
+        ["--config"],
+        type=click.Path(dir_okay=False, path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_configure,
+        envvar="ZMTILE_CONFIG",
+        help="Take options from this TOML file.",
+    )
+    command.params.append(config)
+    return command
+
+
+def _configure(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Read the files before the other options take their values."""
+    if not ctx.resilient_parsing:
+        ctx.default_map = read_settings(ctx, path).values.get(str(ctx.info_name))
+
+
+def stacking_options(ctx: click.Context, values: dict[str, Any]) -> Options:
+    """Return the options of a build.
+
+    What the environment or a file says for a method that is not chosen is passed over: it is meant for
+    another time. On the command line it is an error.
+
+    Raises
+    ------
+    UsageError
+        When values make no sense, or contradict each other.
+    """
+    for name, chooser in idle(values).items():
+        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            _note(ctx, f"--{name.replace('_', '-')} is passed over: it does nothing with {chooser}")
+            values[name] = getattr(Options, name)
+    elsewhere = [f"{', '.join(names)} from {where}" for where, names in given_elsewhere(ctx).items()]
+    for told in elsewhere:
+        _note(ctx, f"options: {told}")
+    try:
+        return Options(**values)
+    except UsageError as error:
+        told = f" Given elsewhere: {'; '.join(elsewhere)}." if elsewhere else ""
+        raise UsageError(error.what, error.remedy + told) from None
+
+
+def _note(ctx: click.Context, text: str) -> None:
+    """Keep a note for the time when there is somebody to print it."""
+    ctx.meta.setdefault("zmtile.notes", []).append(text)
+
+
+def notes(ctx: click.Context) -> list[str]:
+    """Return what there is to tell of the options."""
+    return list(ctx.meta.get("zmtile.notes", []))
 
 
 def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
@@ -99,3 +203,9 @@ memory_limit = running(
 )
 verbose = running("--verbose", "-v", count=True, show_default=False, help="Tell more; twice: tracebacks too.")
 quiet = running("--quiet", "-q", is_flag=True, help="Tell of warnings and errors only.")
+log_file = running(
+    "--log-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Append all that there is to tell to this file.",
+)

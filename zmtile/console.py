@@ -11,13 +11,19 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from zmtile.logfile import logged_to
+
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
 __all__ = ["Stages", "colourful", "on_terminal", "printable", "reporting", "say"]
+
+# For the log file alone: on stderr the stages tell of their ends themselves.
+stage_log = logging.getLogger("zmtile.stages")
 
 UNITS = {"find": "inputs", "read": "files", "measure": "frames", "register": "frames", "stack": "blocks"}
 
@@ -83,6 +89,7 @@ class Stages:
         if self._name:
             spent = time.monotonic() - self._begun
             self.seconds[self._name] = self.seconds.get(self._name, 0.0) + spent
+            stage_log.debug("%s: %.3f s", self._name, spent)
             self.ended(self._name, self._total, spent)
             self._name = ""
 
@@ -164,12 +171,20 @@ class _Notes(logging.Handler):
         self._stages = stages
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == stage_log.name:
+            return
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         self._stages.note(printable(prefix + record.getMessage()), record.levelno)
 
 
 @contextlib.contextmanager
-def reporting(verbose: int, quiet: bool, as_json: bool) -> Iterator[Stages]:
+def reporting(
+    verbose: int,
+    quiet: bool,
+    as_json: bool,
+    log_file: Path | None = None,
+    notes: Sequence[str] = (),
+) -> Iterator[Stages]:
     """Show progress, and the notes that the package logs, for the time of a run.
 
     Parameters
@@ -180,6 +195,15 @@ def reporting(verbose: int, quiet: bool, as_json: bool) -> Iterator[Stages]:
         Warnings only.
     as_json : bool
         The reader is a program, unless stderr is a terminal.
+    log_file : Path, optional
+        Every note goes there as well, whatever is shown.
+    notes : sequence of str
+        What there was to tell before.
+
+    Raises
+    ------
+    TargetError
+        When the log file cannot be written.
     """
     stages: Stages
     if quiet or (as_json and not on_terminal(sys.stderr)):
@@ -190,10 +214,13 @@ def reporting(verbose: int, quiet: bool, as_json: bool) -> Iterator[Stages]:
         stages = PlainStages()
     log, handler = logging.getLogger("zmtile"), _Notes(stages)
     level = log.level
+    handler.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet or as_json else logging.INFO)
     log.addHandler(handler)
-    log.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet or as_json else logging.INFO)
     try:
-        with stages:
+        with logged_to(log_file) as written, stages:
+            log.setLevel(logging.DEBUG if written else handler.level)
+            for text in notes:
+                log.info("%s", text)
             yield stages
     finally:
         log.setLevel(level)

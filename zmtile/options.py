@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +15,7 @@ __all__ = [
     "ALIGNMENTS",
     "CFA_WAYS",
     "COMBINES",
+    "DEPENDS",
     "EXTRA_PLANES",
     "FRAMINGS",
     "KERNELS",
@@ -26,6 +28,7 @@ __all__ = [
     "WEIGHTS",
     "Options",
     "Resources",
+    "idle",
     "parse_size",
 ]
 
@@ -56,6 +59,19 @@ USED_BY = {
     "minmax": ("minmax",),
     "grow": ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "auto"),
 }
+
+
+# Options that only some values of another one look at.
+DEPENDS = (
+    *((name, "reject", methods) for name, methods in USED_BY.items()),
+    ("grow", "rewinsorize", (False,)),
+    ("grow", "cfa", ("demosaic",)),
+    ("kernel", "cfa", ("demosaic",)),
+    ("clamp", "cfa", ("demosaic",)),
+    ("sky_degree", "normalize", ("surface",)),
+    ("weight", "combine", ("mean",)),
+    ("feather", "combine", ("mean",)),
+)
 
 
 @dataclass(frozen=True)
@@ -313,6 +329,28 @@ class Resources:
     def workers(self) -> int:
         """Number of worker threads."""
         return self.threads or len(os.sched_getaffinity(0))
+
+
+def idle(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return which of the values, not at their defaults, do nothing beside the others, and why not.
+
+    Parameters
+    ----------
+    values : mapping
+        Of every field of `Options`.
+
+    Returns
+    -------
+    dict of str to str
+        From the field to the option that has no use for it: ``{'kappa': '--reject none'}``.
+    """
+    found: dict[str, str] = {}
+    for name, chooser, allowed in DEPENDS:
+        working = getattr(Options, chooser) if chooser in found else values[chooser]
+        if values[name] != getattr(Options, name) and working not in allowed:
+            told = f" {working}" if isinstance(working, str) else ""
+            found.setdefault(name, f"--{chooser.replace('_', '-')}{told}")
+    return found
 
 
 def parse_size(text: str) -> int:

@@ -10,25 +10,31 @@ import click
 
 from zmtile import options
 from zmtile.clioptions import (
+    FitsPath,
     SectionCommand,
+    TextList,
     calibration,
     listed,
+    log_file,
     matching,
     memory_limit,
+    notes,
     quiet,
     registration,
     running,
     selection,
     stacking,
+    stacking_options,
     threads,
     verbose,
     writing,
 )
-from zmtile.options import Options, Resources
+from zmtile.options import Resources
 
 __all__ = ["build"]
 
 DEFAULT_NAME = "master_tile_<object>_<filter>.fits"
+FRAMES = FitsPath(text=True)
 PLANES = ", ".join((*options.EXTRA_PLANES, "all", "none"))
 
 
@@ -64,21 +70,30 @@ Exit codes:
 
 
 @click.command(cls=SectionCommand, epilog=EPILOG, context_settings={"show_default": True})
-@click.argument("frames", nargs=-1, required=True)
-@selection("--reference", metavar="FILE", show_default="chosen by its stars", help="Reference frame.")
+@click.argument("frames", nargs=-1, required=True, type=FRAMES)
+@selection(
+    "--reference", type=FRAMES, metavar="FILE", show_default="chosen by its stars", help="Reference frame."
+)
 @selection("--min-frames", type=int, show_default="2", help="Fewer that can be registered is an error.")
 @selection("--skip-unreadable", is_flag=True, help="Leave unreadable files out instead of stopping.")
 @selection(
     "--reject-frames",
+    type=TextList(),
     multiple=True,
     callback=listed,
     metavar="RULES",
     show_default="none",
     help="Leave frames out that fail a rule such as 'fwhm<1.5*median'.",
 )
-@calibration("--bias", metavar="FILE", show_default="none", help="Master bias.")
-@calibration("--dark", metavar="FILE", show_default="none", help="Master dark; scaled only with a bias.")
-@calibration("--flat", metavar="FILE", show_default="none", help="Master flat.")
+@calibration("--bias", type=FitsPath(), metavar="FILE", show_default="none", help="Master bias.")
+@calibration(
+    "--dark",
+    type=FitsPath(),
+    metavar="FILE",
+    show_default="none",
+    help="Master dark; scaled only with a bias.",
+)
+@calibration("--flat", type=FitsPath(), metavar="FILE", show_default="none", help="Master flat.")
 @calibration("--hot-pixels", is_flag=True, help="No data where a pixel stands alone in most frames.")
 @registration("--align", type=options.ALIGNMENTS, help="Match stars, or use the frames' WCS alone.")
 @registration("--transform", type=options.TRANSFORMS, help="Model fitted on the matched stars.")
@@ -128,7 +143,14 @@ Exit codes:
 @writing("--output", "-o", type=click.Path(path_type=Path), show_default=DEFAULT_NAME, help="File to write.")
 @writing("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @writing("--fill", type=float, show_default="NaN", help="Value of image pixels without data.")
-@writing("--planes", multiple=True, callback=_planes, metavar="NAMES", help=f"Beside the others: {PLANES}.")
+@writing(
+    "--planes",
+    type=TextList(),
+    multiple=True,
+    callback=_planes,
+    metavar="NAMES",
+    help=f"Beside the others: {PLANES}.",
+)
 @writing(
     "--report",
     "page",
@@ -143,7 +165,11 @@ Exit codes:
 @running("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
 @verbose
 @quiet
+@log_file
+@click.pass_context
 def build(
+    ctx: click.Context,
+    /,
     frames: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
@@ -154,6 +180,7 @@ def build(
     as_json: bool,
     verbose: int,
     quiet: bool,
+    log_file: Path | None,
     **choices: Any,
 ) -> int:
     """Build a master tile from light frames.
@@ -161,14 +188,14 @@ def build(
     FRAMES are FITS files, folders, patterns, or @list.txt: a text file with one of these per line.
     Their order has no influence.
     """
-    chosen, resources = Options(**choices), Resources(threads, memory_limit)
+    chosen, resources = stacking_options(ctx, choices), Resources(threads, memory_limit)
 
     from zmtile.console import reporting, say
     from zmtile.frames.inputs import expand
     from zmtile.jsonout import dumps, report_of
     from zmtile.tiles.target import check_tile_target
 
-    with reporting(verbose, quiet, as_json) as progress:
+    with reporting(verbose, quiet, as_json, log_file, notes(ctx)) as progress:
         inputs = expand(frames)
         kept = [*inputs, *(Path(path) for path in (chosen.bias, chosen.dark, chosen.flat) if path)]
         if output is not None:

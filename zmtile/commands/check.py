@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from zmtile.clioptions import FitsPath
+
 __all__ = ["check"]
 
 EPILOG = """\
@@ -25,7 +27,7 @@ Exit codes:
 
 
 @click.command(epilog=EPILOG, context_settings={"show_default": True})
-@click.argument("tiles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("tiles", nargs=-1, required=True, type=FitsPath(path_type=Path))
 @click.option("--max-step", type=float, default=0.5, metavar="SIGMA", help="Largest step of the sky.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else.")
 @click.option("--quiet", "-q", is_flag=True, help="Print what failed only.")

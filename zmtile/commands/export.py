@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zmtile.clioptions import listed
+from zmtile.clioptions import FitsPath, TextList, listed
 
 __all__ = ["export"]
 
@@ -20,11 +20,12 @@ Examples:
 
 
 @click.command(epilog=EPILOG, context_settings={"show_default": True})
-@click.argument("tile", type=click.Path(path_type=Path))
+@click.argument("tile", type=FitsPath(path_type=Path))
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=".", help="Folder to write to.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option(
     "--planes",
+    type=TextList(),
     multiple=True,
     callback=listed,
     default=("image",),

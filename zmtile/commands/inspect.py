@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from zmtile.clioptions import FitsPath, TextList
+
 __all__ = ["inspect"]
 
 EPILOG = """\
@@ -26,10 +28,16 @@ Exit codes:
 
 
 @click.command(epilog=EPILOG, context_settings={"show_default": True})
-@click.argument("tiles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("tiles", nargs=-1, required=True, type=FitsPath(path_type=Path))
 @click.option("--frames", is_flag=True, help="Show the table of frames instead.")
 @click.option("--sort", metavar="NAME", help="Sort them by this; -NAME: the largest first.")
-@click.option("--where", multiple=True, metavar="RULE", help="Only those that hold, as 'fwhm>1.2*median'.")
+@click.option(
+    "--where",
+    type=TextList(),
+    multiple=True,
+    metavar="RULE",
+    help="Only those that hold, as 'fwhm>1.2*median'.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, and nothing else.")
 @click.option("--picture/--no-picture", default=True, help="A small picture, on terminals with colours.")
 def inspect(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from zmtile.clioptions import FitsPath
+
 __all__ = ["preview"]
 
 EPILOG = """\
@@ -19,7 +21,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG, context_settings={"show_default": True})
-@click.argument("tile", type=click.Path(path_type=Path))
+@click.argument("tile", type=FitsPath(path_type=Path))
 @click.option(
     "--output",
     "-o",

@@ -7,8 +7,11 @@ from pathlib import Path
 import click
 
 from zmtile.clioptions import (
+    FitsPath,
     SectionCommand,
+    log_file,
     memory_limit,
+    notes,
     quiet,
     running,
     selection,
@@ -41,9 +44,10 @@ Exit codes:
 
 
 @click.command(cls=SectionCommand, epilog=EPILOG, context_settings={"show_default": True})
-@click.argument("tile", type=click.Path(path_type=Path))
+@click.argument("tile", type=FitsPath(path_type=Path))
 @selection(
     "--inputs",
+    type=FitsPath(),
     multiple=True,
     metavar="PATH",
     show_default="beside TILE, or here",
@@ -63,7 +67,11 @@ Exit codes:
 @running("--json", "as_json", is_flag=True, help="Print the outcome as JSON, and nothing else.")
 @verbose
 @quiet
+@log_file
+@click.pass_context
 def rebuild(
+    ctx: click.Context,
+    /,
     tile: Path,
     inputs: tuple[str, ...],
     verify: bool,
@@ -74,8 +82,9 @@ def rebuild(
     as_json: bool,
     verbose: int,
     quiet: bool,
+    log_file: Path | None,
 ) -> int:
-    """Make TILE again: with the options and from the frames that it tells of.
+    """Make TILE again from its own provenance: the options and frames that it tells of.
 
     Frames and masters are known by their content (SHA-256), whatever they are called now. If one is
     missing or has changed, it is named, and nothing is made.
@@ -90,7 +99,7 @@ def rebuild(
     from zmtile.tiles.target import check_tile_target
 
     target = output if output is not None or verify else default_target(tile)
-    with reporting(verbose, quiet, as_json) as progress:
+    with reporting(verbose, quiet, as_json, log_file, notes(ctx)) as progress:
         if target is not None:
             check_tile_target(target, [], overwrite)
         ingredients = gather(tile, inputs, progress)

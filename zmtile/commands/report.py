@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from zmtile.clioptions import FitsPath
+
 __all__ = ["report"]
 
 EPILOG = """\
@@ -19,7 +21,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG, context_settings={"show_default": True})
-@click.argument("tiles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("tiles", nargs=-1, required=True, type=FitsPath(path_type=Path))
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Page to write: .html.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 def report(tiles: tuple[Path, ...], output: Path, overwrite: bool) -> int:
