@@ -23,11 +23,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## simulate a group, build its tile, leave a picture of it beside it
+demo: $(STAMP) ## simulate a group, build its tile, leave a picture and a page of it beside it
 	$(BIN)/python examples/make_group.py $(GROUP)
 	$(BIN)/zmtile build $(GROUP) --output $(TILE) --overwrite
 	$(BIN)/python examples/picture.py $(TILE) demo/master_tile_demo.png
-	@echo "Look at demo/master_tile_demo.png"
+	$(BIN)/zmtile report $(TILE) --output demo/master_tile_demo.html --overwrite
+	@echo "Look at demo/master_tile_demo.png and demo/master_tile_demo.html"
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest

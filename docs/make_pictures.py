@@ -2,11 +2,14 @@
 
 ``before_after.png`` shows the same frames under the same transforms, stacked in two ways: with a fill
 value outside of each frame, as is common, and with zmtile, where there is no data outside of a frame.
-``planes.png`` shows the planes of zmtile's tile. All random numbers have a fixed seed.
+``planes.png`` shows the planes of zmtile's tile, ``report.png`` the upper part of the page that
+`zmtile report` makes of it, as Chromium shows it. All random numbers have a fixed seed.
 """
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +28,10 @@ from zmtile import Options, Tile, build_tile, winsorized_sigma_clip
 from zmtile.frames.frame import read_frame
 from zmtile.frames.pixels import open_pixels
 from zmtile.kernels.demosaic import demosaic, pattern_codes
+from zmtile.looks.skyimage import read_image
 from zmtile.registration.transform import Matrix, invert
+from zmtile.report.page import write_report
+from zmtile.report.tilereport import report_tile
 
 Image = NDArray[np.float32]
 
@@ -173,6 +179,28 @@ def planes(tile: Tile, path: Path) -> None:
     _save(figure, path)
 
 
+def report(tile: Tile, path: Path) -> None:
+    """Draw the upper part of the page about the tile; without Chromium, leave the picture as it is."""
+    from PIL import Image as Pillow
+    from playwright.sync_api import sync_playwright
+
+    browser = shutil.which("chromium")
+    if browser is None:
+        click.echo(f"{path}: left as it is: there is no chromium", err=True)
+        return
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        file = Path(folder, "master_tile_simulated.fits")
+        tile.write(file)
+        html = write_report([report_tile(read_image(file))], file.with_suffix(".html"))
+        page = playwright.chromium.launch(executable_path=browser).new_page(
+            viewport={"width": 1200, "height": 1290}
+        )
+        page.goto(html.as_uri())
+        page.get_by_role("checkbox", name="footprints").check()
+        shown = Pillow.open(io.BytesIO(page.screenshot()))
+    _write(np.asarray(shown), path)
+
+
 def _pyplot() -> Any:
     import matplotlib
 
@@ -184,7 +212,11 @@ def _pyplot() -> Any:
 
 def _save(figure: Any, path: Path) -> None:
     figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(np.uint16)
+    _write(np.asarray(figure.canvas.buffer_rgba()), path)
+
+
+def _write(shown: NDArray[np.uint8], path: Path) -> None:
+    pixels = shown[..., :3].astype(np.uint16)
     # Noise does not compress: with 52 steps a colour instead of 256 the file has half the size, and the
     # noise itself hides the steps.
     pixels = np.minimum((pixels + 2) // 5 * 5, 255).astype(np.uint8)
@@ -208,6 +240,7 @@ def main(folder: Path) -> None:
         tile = build_tile(paths, Options(reference=paths[0].name))
         before_after(ordinary_stack(paths, tile), tile, folder / "before_after.png")
         planes(tile, folder / "planes.png")
+        report(tile, folder / "report.png")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from zmtile.report.outlines import outlines
 from zmtile.report.page import page_of
 from zmtile.report.pictures import BUDGET, sky_pictures
 from zmtile.report.tilereport import report_tile
+from zmtile.tiles.keywords import file_text
 from zmtile.tiles.recipe import read_recipe
 
 EVIL = "<script>alert(1)</script>\x07 \"'&"
@@ -162,6 +163,13 @@ def test_charts_have_a_mark_for_every_frame_and_channel_and_tell_the_value(sky):
     assert "http" not in charts["FWHM"].replace("http://www.w3.org/", "")
 
 
+def test_the_reference_is_known_by_its_name_whatever_the_header_makes_of_it(sky, tmp_path):
+    name = "night 1/é%.fits"
+    frames = (replace(sky.tile.frames[0], name=name), *sky.tile.frames[1:])
+    told = rewritten(sky, tmp_path / "tile.fits", {"ZMT_REF": file_text(name)}, frames=frames)
+    assert [row.kind for row in report_tile(told).table] == ["reference", "used", "used", "used"]
+
+
 def test_what_no_frame_has_gets_no_chart_and_frames_that_were_left_out_stand_apart(sky):
     nothing = (math.nan,) * 3
     lost = replace(sky.tile.frames[0], used=False, rms=math.nan, scale=nothing, offset=nothing, nmatch=0)
@@ -170,6 +178,18 @@ def test_what_no_frame_has_gets_no_chart_and_frames_that_were_left_out_stand_apa
     assert {"FWHM", "Noise"} <= set(charts)
     assert not {"Residual", "Stars matched", "Scale", "Sky above the reference"} & set(charts)
     assert charts["FWHM"].count("#d9822b") == 2
+
+
+def test_a_single_frame_gets_an_axis_with_its_value_in_the_middle(group, tmp_path):
+    tile = build_tile(group[:1], Options())
+    tile.write(tmp_path / "one.fits")
+    report = report_tile(read_image(tmp_path / "one.fits"))
+    charts = {chart.title: chart.svg for chart in report.charts}
+    assert "Residual" not in charts
+    labels = [float(text) for text in re.findall(r"<text[^>]*>([\d.]+)</text>", charts["FWHM"])]
+    assert labels.pop(0) == 1  # the number of the frame
+    assert min(labels) < tile.frames[0].fwhm < max(labels)
+    assert [label for _, label in report.maps[0].ticks] == ["0", "1"]
 
 
 def test_the_rejected_share_counts_samples_of_the_frame(sky):

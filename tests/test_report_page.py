@@ -66,7 +66,7 @@ def opened(browser, file):
 
 
 def names(page):
-    return page.locator("#tile-1 .sortable tbody th").all_text_contents()
+    return page.locator("#tile-1 .sortable tbody .name").all_text_contents()
 
 
 def test_no_text_from_a_header_becomes_code(opened):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
+from zmtile.report.maps import round_steps
 from zmtile.tiles.records import FrameRecord
 from zmtile.tiles.tile import Tile
 
@@ -123,18 +124,20 @@ def _points(quantity: Quantity, frames: Sequence[FrameRecord], reference: str) -
 def _by_frame(quantity: Quantity, points: list[dict[str, Any]], frames: Sequence[FrameRecord]) -> str:
     size = 30 if len(frames) > 60 else 45
     mark = {"type": "point", "filled": True, "opacity": 0.9}
+    steps = round_steps(0.5, len(frames) + 0.5)
+    numbers = [round(value) for value, _ in steps if value == round(value)]
     encoding = {
         "x": {
             "field": "number",
             "type": "quantitative",
-            "axis": {"title": None, "tickMinStep": 1, "grid": False, "format": "d"},
+            "axis": {"title": None, "values": numbers, "grid": False, "format": "d"},
             "scale": {"domain": [0.5, len(frames) + 0.5], "nice": False},
         },
         "y": {
             "field": "value",
             "type": "quantitative",
             "axis": {"title": None, "tickCount": 5},
-            "scale": {"zero": quantity.zero, "nice": True, **({} if quantity.zero else {"padding": 6})},
+            "scale": _scale(quantity, points),
         },
         "size": {"condition": {"test": "datum.kind != 'used'", "value": 2 * size}, "value": size},
         "color": {"field": "colour", "type": "nominal", "scale": None},
@@ -156,6 +159,15 @@ def _by_frame(quantity: Quantity, points: list[dict[str, Any]], frames: Sequence
     return _written(drawn, f"{quantity.title} of each frame")
 
 
+def _scale(quantity: Quantity, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    values = [point["value"] for point in points]
+    low, high = min(values), max(values)
+    if low == high:  # Vega would draw an axis of one label, rounded
+        room = abs(low) * 0.1 or 1.0
+        return {"domain": [0.0 if quantity.zero else low - room, high + room]}
+    return {"zero": quantity.zero, "nice": True, **({} if quantity.zero else {"padding": 6})}
+
+
 def coverage_chart(histogram: Sequence[dict[str, float]]) -> Chart:
     """Return how many of the pixels have how many frames.
 
@@ -170,7 +182,7 @@ def coverage_chart(histogram: Sequence[dict[str, float]]) -> Chart:
         span = f"{first}" if first == last else f"{first}–{last}"
         told = f"{span} frames: {part['fraction']:.2%} of the pixels"
         bars.append({"span": span, "share": part["fraction"], "told": told})
-    bottom = {"title": None, "labelAngle": 0, "labelOverlap": "greedy", "labelSeparation": 4}
+    bottom = {"title": None, "labelAngle": 0}
     encoding = {
         "x": {"field": "span", "type": "ordinal", "sort": None, "axis": bottom},
         "y": {
@@ -211,6 +223,8 @@ def _svg(spec: dict[str, Any]) -> ElementTree.Element:
         "gridOpacity": 0.12,
         "domainOpacity": 0.35,
         "tickOpacity": 0.35,
+        "labelOverlap": "greedy",
+        "labelSeparation": 4,
         "labelFontSize": 11,
         "labelOpacity": 0.75,
     }

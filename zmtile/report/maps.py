@@ -17,6 +17,7 @@ __all__ = ["ColourMap", "colour_maps", "gradient", "round_steps"]
 
 SIZE = 560
 QUALITY = 60
+TICKS = 6
 # matplotlib's viridis at every tenth of the way: dark to bright, also in print and to eyes without red.
 VIRIDIS = (
     "#440154",
@@ -68,8 +69,9 @@ def colour_maps(tile: Tile, bottom_up: bool) -> Iterator[ColourMap]:
     coverage = _small(tile.coverage, bottom_up)
     coverage[coverage == 0] = np.nan
     frames = float(np.nanmax(coverage, initial=1))
+    most = min(TICKS, int(frames) + 1)  # there are no halves of frames
     yield _drawn(
-        "Coverage", "frames", f"frames with data, before rejection{mean}", coverage, (0, frames), None
+        "Coverage", "frames", f"frames with data, before rejection{mean}", coverage, (0, frames), None, most
     )
     uncert = _small(tile.uncert, bottom_up)
     yield _drawn("Uncertainty", "ADU", f"standard error of the image{mean}", uncert, _span(uncert))
@@ -106,13 +108,14 @@ def _drawn(
     values: NDArray[np.float32],
     span: tuple[float, float],
     quality: int | None = QUALITY,
+    most: int = TICKS,
 ) -> ColourMap:
     """Colour a plane between two values."""
     low, high = span
     if not high > low:  # all of it is one value, which is then the dark end
         high = low + max(abs(low) * 0.01, 1.0)
     share = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
-    ticks = tuple(((value - low) / (high - low), label) for value, label in round_steps(low, high))
+    ticks = tuple(((value - low) / (high - low), label) for value, label in round_steps(low, high, most))
     return ColourMap(name, unit, meaning, encoded(_coloured(share), quality), ticks)
 
 
@@ -128,7 +131,7 @@ def gradient() -> str:
     return f"linear-gradient(to right, {', '.join(VIRIDIS)})"
 
 
-def round_steps(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
+def round_steps(low: float, high: float, most: int = TICKS) -> list[tuple[float, str]]:
     """Return up to `most` round numbers, a step of 1, 2 or 5 apart, and how they are written.
 
     Parameters

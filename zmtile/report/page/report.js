@@ -38,8 +38,10 @@ function light(tile, frame) {
   }
 }
 
+addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+
 function showTip(tile, told, frame, x, y) {
-  const row = tile.querySelector(`tr[data-frame="${frame}"] th`);
+  const row = tile.querySelector(`tr[data-frame="${frame}"] .name`);
   tip.textContent = [row?.textContent, told].filter(Boolean).join("\n");
   tip.hidden = false;
   const { width, height } = tip.getBoundingClientRect();
