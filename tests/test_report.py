@@ -252,6 +252,16 @@ def test_the_command_and_the_list_make_the_tile_again(path, sky, group, tmp_path
     np.testing.assert_array_equal(again.image, sky.image)
 
 
+def test_a_header_that_does_not_tell_every_option_says_so_in_place_of_the_command(sky, tmp_path):
+    header = sky.tile.header.copy()
+    del header["ZMT_GROW"]
+    replace(sky.tile, header=header).write(tmp_path / "older.fits")
+    report = report_tile(read_image(tmp_path / "older.fits"))
+    assert report.command == ""
+    assert report.no_command == "its header does not tell what --grow was (no ZMT_GROW)"
+    assert report.no_command in page_of([report])
+
+
 def test_a_name_that_a_list_would_take_for_something_else_is_written_as_a_path(sky):
     frames = [replace(sky.tile.frames[0], name=name) for name in ("#1.fits", "@2.fits", "a/3.fits")]
     assert input_list(frames) == "./#1.fits\n./@2.fits\na/3.fits\n"

@@ -80,7 +80,7 @@ def rejected_share(frame: FrameRecord, samples: int) -> float:
 
 def _quantities(samples: int, reference: str) -> tuple[Quantity, ...]:
     def matched(frame: FrameRecord, value: float) -> tuple[float]:
-        """Return NaN for the reference, which is matched with nothing, and where no stars were."""
+        """Return NaN for the reference, which is matched with nothing."""
         return (value if frame.name != reference else math.nan,)
 
     return (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,8 +71,12 @@ class TileReport:
     columns : tuple of (str, str)
         Title, and 'number' or 'text', of the table's columns behind the name.
     table : tuple of Row
-    command, inputs : str
-        What makes the tile again, and the list of its inputs.
+    command : str
+        What makes the tile again; '' if its header does not tell all of it.
+    no_command : str
+        What it does not tell.
+    inputs : str
+        The list of frames that the command reads.
     """
 
     name: str
@@ -92,6 +96,7 @@ class TileReport:
     columns: tuple[tuple[str, str], ...]
     table: tuple[Row, ...]
     command: str
+    no_command: str
     inputs: str
 
     @property
@@ -119,8 +124,9 @@ def report_tile(sky: SkyImage) -> TileReport:
     left_out = len(facts["tile"]["left_out"])
     around = outlines(tile, sky.bottom_up)
     rows, cols = tile.shape[-2:]
+    command, no_command = _command(sky.path)
     return TileReport(
-        name=os.path.basename(sky.path),
+        name=sky.path.name,
         subject=", ".join(facts["subject"].values()),
         exposure="-" if exposure is None else f"{exposure:g}",
         rows=rows,
@@ -136,9 +142,18 @@ def report_tile(sky: SkyImage) -> TileReport:
         charts=tuple(frame_charts(tile, facts["tile"]["reference"])),
         columns=tuple((title, "text" if title == "date" else "number") for title in CELLS),
         table=tuple(_table(tile, facts)),
-        command=command_of(read_recipe(sky.path).options, os.path.basename(sky.path)),
+        command=command,
+        no_command=no_command,
         inputs=input_list(tile.frames),
     )
+
+
+def _command(path: Path) -> tuple[str, str]:
+    """Return the command, or what the header does not tell: another version may have written it."""
+    try:
+        return command_of(read_recipe(path).options, path.name), ""
+    except UsageError as error:
+        return "", error.what.removeprefix(f"{path}: ")
 
 
 def _beyond(around: tuple[Outline, ...], rows: int, cols: int) -> dict[str, float]:
