@@ -5,10 +5,12 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 GROUP = demo/group
 TILE = demo/master_tile_demo.fits
+# Programs that tests show tiles, and pages about them, to; as Debian names their packages.
+NEIGHBOURS = chromium fitsverify gnuastro siril source-extractor swarp
 # matplotlib would write its caches to the user's home.
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install demo test check format bench docs man clean
+.PHONY: help install neighbours demo mosaic test check format bench docs man clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -23,12 +25,26 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
+# As root, or with a sudo that asks nothing. What cannot be installed, tests skip, and say so.
+neighbours: ## install the programs that tests show tiles to (Debian, Ubuntu; outside of this folder)
+	@sudo=$$([ "$$(id -u)" = 0 ] || echo sudo -n); export DEBIAN_FRONTEND=noninteractive; \
+	missing=$$(for name in $(NEIGHBOURS); do dpkg -s $$name > /dev/null 2>&1 || echo $$name; done); \
+	[ -z "$$missing" ] || $$sudo timeout 120 apt-get -qq update || true; \
+	for name in $$missing; do \
+	  $$sudo timeout 600 apt-get -qq install -y --no-install-recommends $$name > /dev/null \
+	    || echo "$$name cannot be installed: the tests that need it are skipped" >&2; \
+	done
+
 demo: $(STAMP) ## simulate a group, build its tile, leave a picture and a page of it beside it
 	$(BIN)/python examples/make_group.py $(GROUP)
 	$(BIN)/zmtile build $(GROUP) --output $(TILE) --overwrite
 	$(BIN)/python examples/picture.py $(TILE) demo/master_tile_demo.png
 	$(BIN)/zmtile report $(TILE) --output demo/master_tile_demo.html --overwrite
 	@echo "Look at demo/master_tile_demo.png and demo/master_tile_demo.html"
+
+mosaic: $(STAMP) ## simulate two overlapping groups, build their tiles, join them, leave a picture
+	$(BIN)/python examples/mosaic/mosaic.py demo/mosaic
+	@echo "Look at demo/mosaic/mosaic.png"
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest

@@ -3,7 +3,8 @@
 ``before_after.png`` shows the same frames under the same transforms, stacked in two ways: with a fill
 value outside of each frame, as is common, and with zmtile, where there is no data outside of a frame.
 ``planes.png`` shows the planes of zmtile's tile, ``report.png`` the upper part of the page that
-`zmtile report` makes of it, as Chromium shows it. All random numbers have a fixed seed.
+`zmtile report` makes of it, as Chromium shows it. ``mosaic_plain.jpg`` and ``mosaic.jpg`` show two tiles
+that are added up as they are, and joined by ``examples/mosaic``. All random numbers have a fixed seed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "mosaic"))
 import make_group
+import mosaic
 
 from zmtile import Options, Tile, build_tile, winsorized_sigma_clip
 from zmtile.frames.frame import read_frame
@@ -201,6 +204,15 @@ def report(tile: Tile, path: Path) -> None:
     _write(np.asarray(shown), path)
 
 
+def mosaics(folder: Path) -> None:
+    """Draw two tiles of overlapping fields, added up as they are and joined."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tiles = mosaic.tiles_of_two_fields(Path(scratch))
+        for name, plain in (("mosaic_plain.jpg", True), ("mosaic.jpg", False)):
+            mosaic.draw(mosaic.join(tiles, plain)[0], folder / name)
+            click.echo(f"{folder / name}: {(folder / name).stat().st_size / 1000:.0f} kB")
+
+
 def _pyplot() -> Any:
     import matplotlib
 
@@ -241,6 +253,7 @@ def main(folder: Path) -> None:
         before_after(ordinary_stack(paths, tile), tile, folder / "before_after.png")
         planes(tile, folder / "planes.png")
         report(tile, folder / "report.png")
+    mosaics(folder)
 
 
 if __name__ == "__main__":

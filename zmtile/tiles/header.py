@@ -115,6 +115,8 @@ def tile_header(
         header.extend(wcs_cards.cards, update=True)
         if len(shape) == 3 and "A_ORDER" not in wcs_cards:
             _add_colour_axis(header)
+    if any(len(card.image) > 80 for card in header.cards):
+        set_card(header, "LONGSTRN", "OGIP 1.0")  # fitsverify warns of long texts without it
     return header
 
 

@@ -171,6 +171,7 @@ _WCS = (
     Keyword("s_i_j", "SIP coefficient"),
 )
 _FILE = (
+    Keyword("LONGSTRN", "long texts go on in CONTINUE cards"),
     Keyword("CHECKSUM", "checksum of the HDU"),
     Keyword("DATASUM", "checksum of the data"),
 )
