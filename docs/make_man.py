@@ -25,7 +25,7 @@ ENVIRONMENT = (
     (
         "ZMTILE_<COMMAND>_<OPTION>",
         "Value of an option, for instance ZMTILE_BUILD_KAPPA='3 2.5'. "
-        "Switches take 1 or 0; several texts stand between commas.",
+        "Switches take 1 or 0; several texts stand between commas, several paths between colons.",
     ),
     ("ZMTILE_CONFIG", "The file of --config."),
     ("NO_COLOR", "No colours, if it is set to anything."),

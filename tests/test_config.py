@@ -113,6 +113,15 @@ def test_paths_in_a_file_are_those_below_its_folder(handed, home):
     assert (chosen.flat, chosen.dark, chosen.reference) == (str(home / "deep/f.fits"), "/d.fits", "l.fits")
 
 
+def test_lists_and_inputs_in_a_file_lie_below_its_folder_too(home, monkeypatch):
+    seen = []
+    monkeypatch.setattr("zmtile.rebuild.gather", lambda tile, inputs, progress: seen.append(inputs) or 1 / 0)
+    path = write(home / "c.toml", "[rebuild]\ninputs = ['n1/*.fits', '@list.txt', '/x']\n")
+    zm("rebuild", "t.fits", "--verify", "--config", path)
+    zm("rebuild", "t.fits", "--verify", ZMTILE_REBUILD_INPUTS="n1:n2")
+    assert seen == [(f"{home}/n1/*.fits", f"@{home}/list.txt", "/x"), ("n1", "n2")]
+
+
 def test_the_tables_may_stand_below_tool_zmtile(handed, home):
     path = write(
         home / "pyproject.toml", "[project]\nname = 'x'\n[tool.zmtile.build]\ngrow = 2\n[tool.ruff]\n"
@@ -142,6 +151,7 @@ def test_what_a_method_that_is_not_chosen_would_need_is_passed_over(handed, home
         ("[build]\nconfig = 'x'", "no option of build is called config", "nearest name"),
         ("[bulid]\ngrow = 3", "no command is called bulid", r"nearest name is \[build\]"),
         ("[config]\njson = true", "no command is called config", "nearest name"),
+        ("[tool]\nzmtile = 3", "tool.zmtile stands outside of a table", r"\[build\]"),
         ("grow = 3", "grow stands outside of a table", r"\[build\]"),
         ("[build]\nreject = 'sigmma'", 'reject of .build. is "sigmma", it takes one of', 'reject = "sigma"'),
         ("[build]\nkappa = 3", "takes a list of 2 numbers", r"kappa = \[3.0, 3.0\]"),
@@ -194,17 +204,38 @@ def test_help_reads_no_file(home):
     assert zm("build", "light.fits").exit_code == 2
 
 
-def test_every_option_has_a_variable_and_a_key():
+def test_every_option_but_those_of_the_line_has_a_variable():
     for name, command in cli.commands.items():
-        if not isinstance(command, click.Group):
-            options = [p for p in command.params if isinstance(p, click.Option)]
-            variables = {p.envvar for p in options}
-            assert len(variables) == len(options)
-            assert variables - {"ZMTILE_CONFIG"} == {
-                f"ZMTILE_{name}_{max(p.opts, key=len)[2:]}".upper().replace("-", "_")
-                for p in options
-                if p.name != "config"
-            }
+        if isinstance(command, click.Group):
+            continue
+        for option in command.params:
+            if isinstance(option, click.Option):
+                long = max(option.opts, key=len)[2:]
+                own = f"ZMTILE_{name}_{long}".upper().replace("-", "_")
+                assert option.envvar == {"config": "ZMTILE_CONFIG", "json": None}.get(long, own)
+
+
+def test_a_variable_that_no_option_takes_is_an_error():
+    for words in (["build", "light.fits"], ["config", "show"]):
+        result = zm(*words, ZMTILE_BUILD_KAPA="3 3")
+        assert result.exit_code == 2
+        assert "ZMTILE_BUILD_KAPA: no option of build takes this variable" in result.stderr
+        assert "The nearest name is ZMTILE_BUILD_KAPPA" in result.stderr
+    assert zm("check", "nix.fits", ZMTILE_BUILD_KAPA="3 3", ZMTILE_HOME="x").stderr.startswith(
+        "zmtile: error: nix.fits: no such file"
+    )
+
+
+def test_whether_the_reader_is_a_program_is_said_on_the_line(home):
+    path = write(home / "c.toml", "[build]\njson = true\n")
+    result = zm("build", "light.fits", "--config", path)
+    assert (result.exit_code, "no option of build is called json" in result.stderr) == (2, True)
+
+
+def test_without_a_command_of_its_own_config_shows_its_help():
+    result = zm("config")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: zmtile config")
 
 
 def test_show_tells_where_each_value_comes_from(home):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import click
+import make_man
 import pytest
 
 from zmtile.cli import cli
@@ -85,6 +86,10 @@ def test_every_option_has_a_row_with_its_choices_and_default(name):
         if isinstance(option.type, click.Choice):
             assert f"| `{option.default}` |" in documented[name]
             assert all(f"`{choice}`" in documented[name] for choice in option.type.choices)
+
+
+def test_the_manual_page_is_that_of_the_commands_as_they_are():
+    assert make_man.PAGE.read_text(encoding="utf-8") == make_man.page(), "run `make man`"
 
 
 def test_every_exit_code_of_the_help_is_documented():

@@ -11,10 +11,6 @@ import pytest
 from zmtile.cli import cli
 
 
-def test_the_page_is_that_of_the_commands_as_they_are():
-    assert make_man.PAGE.read_text(encoding="utf-8") == make_man.page(), "run `make man`"
-
-
 def test_every_command_and_option_is_on_the_page():
     text = make_man.page().replace(r"\-", "-")
     with click.Context(cli, info_name="zmtile", **cli.context_settings) as root:

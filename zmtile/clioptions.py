@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from zmtile.config import given_elsewhere, long_name, read_settings
+from zmtile.config import ON_THE_LINE, check_variables, given_elsewhere, long_name, read_settings
 from zmtile.errors import UsageError
 from zmtile.options import Options, idle, parse_size
 
@@ -101,7 +101,7 @@ class TextList(click.types.StringParamType):
 def configurable(command: Configurable) -> Configurable:
     """Let a command take its options from the environment and from files, too."""
     for option in command.params:
-        if isinstance(option, click.Option):
+        if isinstance(option, click.Option) and option.name not in ON_THE_LINE:
             name = f"{command.name}_{long_name(option)}"
             option.envvar = f"ZMTILE_{name.replace('-', '_').upper()}"
     config = SectionOption(
@@ -120,6 +120,7 @@ def configurable(command: Configurable) -> Configurable:
 def _configure(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Read the files before the other options take their values."""
     if not ctx.resilient_parsing:
+        check_variables(ctx)
         ctx.default_map = read_settings(ctx, path).values.get(str(ctx.info_name))
 
 

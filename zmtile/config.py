@@ -8,6 +8,7 @@ these hold becomes its default map, after every key and value was checked.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,9 @@ from zmtile.errors import UsageError, ZmtileError
 
 __all__ = [
     "FILE_NAME",
-    "NOT_IN_FILES",
+    "ON_THE_LINE",
     "Settings",
+    "check_variables",
     "given_elsewhere",
     "long_name",
     "read_settings",
@@ -29,8 +31,8 @@ __all__ = [
 ]
 
 FILE_NAME = "zmtile.toml"
-# Options that no file has a say in: they name a file, or end the run.
-NOT_IN_FILES = ("config", "help")
+# Given on the command line alone: they name a file, end the run, or are for the one who calls.
+ON_THE_LINE = ("config", "help", "as_json")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def read_settings(ctx: click.Context, given: Path | None) -> Settings:
     UsageError
         When a file cannot be read, or has a key or a value that no option takes.
     """
-    files = [path for path in (user_file(),) if path.exists()]
+    files = [path for path in (user_file(),) if os.path.exists(path)]
     if given is not None:
         files.append(given)
     settings = Settings(tuple(reversed(files)))
@@ -93,6 +95,24 @@ def read_settings(ctx: click.Context, given: Path | None) -> Settings:
             settings.origins.setdefault(command, {}).update(dict.fromkeys(values, path))
     ctx.meta["zmtile.settings"] = settings
     return settings
+
+
+def check_variables(ctx: click.Context) -> None:
+    """Refuse variables that look as if they held an option of a command, and do not.
+
+    Raises
+    ------
+    UsageError
+    """
+    known = {str(option.envvar) for option in ctx.command.params if option.envvar}
+    prefix = f"ZMTILE_{ctx.info_name}_".upper()
+    for name in sorted(os.environ):
+        if name.startswith(prefix) and name not in known:
+            nearest = difflib.get_close_matches(name, known, 1, 0.0)[0]
+            raise UsageError(
+                f"{name}: no option of {ctx.info_name} takes this variable",
+                f"The nearest name is {nearest}; unset it, or rename it.",
+            )
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -111,7 +131,8 @@ def _parsed(path: Path) -> dict[str, Any]:
             'Write for instance: [build], and below it reject = "sigma".',
         ) from None
     if isinstance(tool := tables.get("tool"), dict):
-        return dict(tool.get("zmtile", {}))
+        ours = tool.get("zmtile", {})
+        return ours if isinstance(ours, dict) else {"tool.zmtile": ours}
     return tables
 
 
@@ -136,7 +157,7 @@ def _checked(root: click.Context, path: Path) -> dict[str, dict[str, Any]]:
             options = {
                 long_name(p): p
                 for p in ctx.command.get_params(ctx)
-                if isinstance(p, click.Option) and p.name not in NOT_IN_FILES
+                if isinstance(p, click.Option) and p.name not in ON_THE_LINE
             }
             for key, value in table.items():
                 if key not in options:
@@ -164,7 +185,7 @@ def _taken(ctx: click.Context, path: Path, option: click.Option, value: Any) -> 
         value = [value]
     if isinstance(option.type, click.Path) and not getattr(option.type, "text", False):
         folder = path.resolve().parent
-        value = [str(folder / one) for one in value] if option.multiple else str(folder / value)
+        value = [_below(folder, one) for one in value] if option.multiple else _below(folder, value)
     try:
         option.process_value(ctx, value)
     except click.BadParameter as error:
@@ -172,6 +193,11 @@ def _taken(ctx: click.Context, path: Path, option: click.Option, value: Any) -> 
     except ZmtileError as error:
         raise UsageError(f"{path}: {key}: {error.what}", error.remedy) from None
     return value
+
+
+def _below(folder: Path, path: str) -> str:
+    """Return a path as it is seen from a folder; also that of an ``@list.txt``."""
+    return f"@{folder / path[1:]}" if path.startswith("@") else str(folder / path)
 
 
 def _expected(option: click.Option, value: Any) -> tuple[str, bool]:

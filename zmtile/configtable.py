@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from rich.table import Table
 from rich.text import Text
 
-from zmtile.config import NOT_IN_FILES, Settings, long_name, read_settings, toml, user_file
+from zmtile.config import ON_THE_LINE, Settings, check_variables, long_name, read_settings, toml, user_file
 from zmtile.console import printable
 from zmtile.errors import UsageError
 from zmtile.jsonout import SCHEMA_VERSION, plain
@@ -61,10 +61,11 @@ def values_of(ctx: click.Context, commands: Sequence[str], path: Path | None) ->
 
 def _options(root: click.Context, name: str, command: click.Command, settings: Settings) -> dict[str, Any]:
     """Return the options of a command as it would have them if the command line gave none."""
-    options = [p for p in command.params if isinstance(p, click.Option) and p.name not in NOT_IN_FILES]
+    options = [p for p in command.params if isinstance(p, click.Option) and p.name not in ON_THE_LINE]
     bare = click.Command(name, params=[copy.copy(option) for option in options])
     for option in bare.params:
         option.required = False
+    check_variables(click.Context(command, root, name))
     with bare.make_context(name, [], root, default_map=settings.values.get(name, {})) as ctx:
         return {long_name(option): _told(ctx, option, settings.origins.get(name, {})) for option in options}
 

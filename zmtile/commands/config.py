@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from zmtile.errors import UsageError
+
 __all__ = ["config"]
 
 EPILOG = """\
@@ -21,9 +23,13 @@ Of the ways to give an option, the first that does wins:
 """
 
 
-@click.group(epilog=EPILOG)
-def config() -> None:
+@click.group(epilog=EPILOG, invoke_without_command=True)
+@click.pass_context
+def config(ctx: click.Context) -> int:
     """Tell where the values of options come from."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+    return UsageError.exit_code
 
 
 SHOW_EPILOG = """\
