@@ -6,7 +6,7 @@ STAMP = $(VENV)/.installed
 GROUP = demo/group
 TILE = demo/master_tile_demo.fits
 # Programs that tests show tiles, and pages about them, to; as Debian names their packages.
-NEIGHBOURS = chromium fitsverify gnuastro siril source-extractor swarp
+NEIGHBOURS = chromium fish fitsverify gnuastro mandoc siril source-extractor swarp zsh
 # matplotlib would write its caches to the user's home.
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 # As root, or with a sudo that asks nothing. What cannot be installed, tests skip, and say so.
-neighbours: ## install the programs that tests show tiles to (Debian, Ubuntu; outside of this folder)
+neighbours: ## install the programs and shells that tests try zmtile with (Debian, Ubuntu; outside of this folder)
 	@sudo=$$([ "$$(id -u)" = 0 ] || echo sudo -n); export DEBIAN_FRONTEND=noninteractive; \
 	missing=$$(for name in $(NEIGHBOURS); do dpkg -s $$name > /dev/null 2>&1 || echo $$name; done); \
 	[ -z "$$missing" ] || $$sudo timeout 120 apt-get -qq update || true; \

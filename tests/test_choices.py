@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 
 import pytest
 from astropy.io import fits
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmtile import options as known
@@ -89,6 +89,7 @@ def header_of(chosen: Options) -> fits.Header:
     return fits.Header.fromstring(header.tostring())
 
 
+@settings(deadline=None)
 @given(choices())
 def test_every_option_is_read_from_the_header_as_it_was(chosen):
     told = options_of(header_of(chosen), chosen.planes)
