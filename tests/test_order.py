@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zmtile.kernels.order import kth_smallest, median, select
+from zmtile.kernels.order import kth_smallest, median, select, sort_both
 
 
 @settings(deadline=None)  # the first call may compile
@@ -23,3 +23,12 @@ def test_bisection_finds_every_place_and_leaves_the_values(values):
     for k in range(array.size):
         assert kth_smallest(array, array.size, k, keys) == np.sort(array)[k]
     np.testing.assert_array_equal(array, np.array(values, np.float32))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-10, 10), max_size=80))
+def test_what_belongs_to_a_value_moves_with_it(values):
+    first, second = np.array(values, np.float64), np.array(values, np.float64) ** 2
+    sort_both(first, second, len(values))
+    np.testing.assert_array_equal(first, np.sort(values))
+    np.testing.assert_array_equal(second, first**2)

@@ -71,7 +71,7 @@ GRID = np.stack(np.meshgrid(np.arange(20.0, COLS, 60), np.arange(20.0, ROWS, 60)
 skies = st.lists(st.floats(-200, 200), min_size=6, max_size=6)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(skies, skies, st.sampled_from([0, 1, 2]))
 def test_any_polynomial_sky_is_taken_off(one, two, degree):
     terms = terms_of(degree)

@@ -20,7 +20,7 @@ import numba
 
 from zmtile.kernels import kernel
 
-__all__ = ["BEND", "NODE_STEP", "bend_points", "forward", "lay_nodes", "steepness", "unbend_points"]
+__all__ = ["BEND", "NODE_STEP", "bend_point", "bend_points", "lay_nodes", "steepness", "unbend_points"]
 
 # Numbers of a bend: xc, yc, hx, hy; g, h; seven terms of x and seven of y.
 BEND = 20
@@ -60,7 +60,7 @@ def _bend(matrix: Any, bend: Any, x: float, y: float) -> Any:
 
 
 @numba.njit(inline="always", error_model="numpy")
-def forward(matrix: Any, bend: Any, x: float, y: float) -> Any:
+def _forward(matrix: Any, bend: Any, x: float, y: float) -> Any:
     """Return where a frame pixel goes, and by how much the map enlarges area there."""
     bent_x, bent_y, xx, xy, yx, yy = _bend(matrix, bend, x, y)
     area = abs((matrix[0, 0] + xx) * (matrix[1, 1] + yy) - (matrix[0, 1] + xy) * (matrix[1, 0] + yx))
@@ -92,10 +92,17 @@ def _backward(matrix: Any, back: Any, bend: Any, x: float, y: float) -> Any:
 
 
 @kernel
+def bend_point(matrix: Any, bend: Any, x: float, y: float) -> Any:
+    """Return where a frame pixel goes."""
+    at_x, at_y, _ = _forward(matrix, bend, x, y)
+    return at_x, at_y
+
+
+@kernel
 def bend_points(matrix: Any, bend: Any, xy: Any, out: Any) -> None:
     """Move points (n, 2); `out` (n, 3) takes x, y and the local change of area."""
     for k in range(xy.shape[0]):
-        out[k, 0], out[k, 1], out[k, 2] = forward(matrix, bend, xy[k, 0], xy[k, 1])
+        out[k, 0], out[k, 1], out[k, 2] = _forward(matrix, bend, xy[k, 0], xy[k, 1])
 
 
 @kernel
@@ -104,7 +111,7 @@ def unbend_points(matrix: Any, back: Any, bend: Any, xy: Any, out: Any) -> None:
     for k in range(xy.shape[0]):
         x, y = _backward(matrix, back, bend, xy[k, 0], xy[k, 1])
         out[k, 0], out[k, 1] = x, y
-        out[k, 2] = 1.0 / forward(matrix, bend, x, y)[2]
+        out[k, 2] = 1.0 / _forward(matrix, bend, x, y)[2]
 
 
 @kernel
@@ -122,7 +129,7 @@ def lay_nodes(
             to_x, to_y = float(NODE_STEP * (col + j)) + x0, float(NODE_STEP * (row + i)) + y0
             x, y = _backward(matrix, back, bend, to_x, to_y)
             nodes[0, i, j], nodes[1, i, j] = x, y
-            nodes[2, i, j] = 1.0 / forward(matrix, bend, x, y)[2]
+            nodes[2, i, j] = 1.0 / _forward(matrix, bend, x, y)[2]
 
 
 @kernel

@@ -7,13 +7,13 @@ parameters, and both coordinates depend on their own alike: they share one small
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from zmtile.kernels import kernel
-from zmtile.kernels.bend import forward
+from zmtile.kernels.bend import bend_point
+from zmtile.kernels.leastsquares import solve_positive
 
 __all__ = ["fit_bend", "slopes", "take_step"]
 
@@ -40,90 +40,64 @@ def _shared_row(model: int, bend: Any, x: float, y: float, row: Any) -> None:
 
 
 @kernel
-def _rows(model: int, matrix: Any, bend: Any, x: float, y: float, row_x: Any, row_y: Any) -> None:
-    """Fill how both coordinates of a moved point depend on all parameters."""
+def _homography_rows(matrix: Any, bend: Any, x: float, y: float, row_x: Any, row_y: Any) -> None:
+    """Fill how both coordinates of a moved point depend on all parameters of a homography."""
     dx, dy = x - bend[0], y - bend[1]
-    row_x[:] = 0.0
-    row_y[:] = 0.0
-    if model == _SIMILARITY:
-        row_x[0], row_x[1], row_x[2] = dx / bend[2], -dy / bend[2], 1.0
-        row_y[0], row_y[1], row_y[3] = dy / bend[2], dx / bend[2], 1.0
-    elif model == _HOMOGRAPHY:
-        u, v = min(max(dx / bend[2], -1.0), 1.0), min(max(dy / bend[3], -1.0), 1.0)
-        q = 1.0 / (1.0 + bend[4] * u + bend[5] * v)
-        tilt_x = -(matrix[0, 0] * dx + matrix[0, 1] * dy) * q * q
-        tilt_y = -(matrix[1, 0] * dx + matrix[1, 1] * dy) * q * q
-        row_x[0], row_x[1], row_x[2] = dx * q / bend[2], dy * q / bend[2], 1.0
-        row_y[3], row_y[4], row_y[5] = row_x[0], row_x[1], 1.0
-        row_x[6], row_x[7] = tilt_x * u, tilt_x * v
-        row_y[6], row_y[7] = tilt_y * u, tilt_y * v
-    else:
-        terms = _terms(model)
-        shared = np.empty(_MOST // 2)
-        _shared_row(model, bend, x, y, shared)
-        row_x[:3], row_y[3:6] = shared[:3], shared[:3]
-        row_x[6 : 6 + terms], row_y[6 + terms :] = shared[3 : 3 + terms], shared[3 : 3 + terms]
+    u, v = min(max(dx / bend[2], -1.0), 1.0), min(max(dy / bend[3], -1.0), 1.0)
+    q = 1.0 / (1.0 + bend[4] * u + bend[5] * v)
+    for i in range(3):
+        slope = dx * q / bend[2] if i == 0 else dy * q / bend[2] if i == 1 else 1.0
+        row_x[i] = row_y[i + 3] = slope
+        row_x[i + 3] = row_y[i] = 0.0
+    tilt_x = -(matrix[0, 0] * dx + matrix[0, 1] * dy) * q * q
+    tilt_y = -(matrix[1, 0] * dx + matrix[1, 1] * dy) * q * q
+    for i in range(2):
+        row_x[6 + i] = tilt_x * (u if i == 0 else v)
+        row_y[6 + i] = tilt_y * (u if i == 0 else v)
 
 
 @kernel
 def slopes(model: int, matrix: Any, bend: Any, points: Any, out: Any) -> None:
     """Fill `out` (2 n, parameters): the rows of the x of all points (n, 2), then those of their y."""
     count = points.shape[0]
+    terms = _terms(model)
+    shared = np.empty(_MOST // 2)
+    out[:] = 0.0
     for k in range(count):
-        _rows(model, matrix, bend, points[k, 0], points[k, 1], out[k], out[count + k])
+        x, y = points[k, 0], points[k, 1]
+        row_x, row_y = out[k], out[count + k]
+        if model == _HOMOGRAPHY:
+            _homography_rows(matrix, bend, x, y, row_x, row_y)
+            continue
+        _shared_row(model, bend, x, y, shared)
+        if model == _SIMILARITY:
+            row_x[0], row_x[1], row_x[2] = shared[0], -shared[1], 1.0
+            row_y[0], row_y[1], row_y[3] = shared[1], shared[0], 1.0
+            continue
+        for i in range(3 + terms):
+            row_x[i if i < 3 else i + 3] = shared[i]
+            row_y[i + 3 if i < 3 else i + 3 + terms] = shared[i]
 
 
 @kernel
 def take_step(model: int, step: Any, matrix: Any, bend: Any) -> None:
     """Add a step (parameters,) to a map, in place."""
-    unit = bend[2]
-    image_x = matrix[0, 0] * bend[0] + matrix[0, 1] * bend[1] + matrix[0, 2]
-    image_y = matrix[1, 0] * bend[0] + matrix[1, 1] * bend[1] + matrix[1, 2]
-    if model == _SIMILARITY:
-        matrix[0, 0] += step[0] / unit
-        matrix[0, 1] -= step[1] / unit
-        matrix[1, 0] += step[1] / unit
-        matrix[1, 1] += step[0] / unit
-        image_x += step[2]
-        image_y += step[3]
-    else:
-        matrix[0, 0] += step[0] / unit
-        matrix[0, 1] += step[1] / unit
-        matrix[1, 0] += step[3] / unit
-        matrix[1, 1] += step[4] / unit
-        image_x += step[2]
-        image_y += step[5]
-    matrix[0, 2] = image_x - matrix[0, 0] * bend[0] - matrix[0, 1] * bend[1]
-    matrix[1, 2] = image_y - matrix[1, 0] * bend[0] - matrix[1, 1] * bend[1]
-    if model == _HOMOGRAPHY:
-        bend[4] += step[6]
-        bend[5] += step[7]
+    for i in range(2):
+        if model == _SIMILARITY:
+            along, across, shift = step[i], step[1 - i], step[2 + i]
+            across = -across if i == 0 else across
+        else:
+            along, across, shift = step[3 * i], step[3 * i + 1], step[3 * i + 2]
+        along, across = along / bend[2], across / bend[2]
+        matrix[i, 0] += along
+        matrix[i, 1] += across
+        matrix[i, 2] += shift - along * bend[0] - across * bend[1]
+        if model == _HOMOGRAPHY:
+            bend[4 + i] += step[6 + i]
     terms = _terms(model)
     for k in range(terms):
         bend[6 + k] += step[6 + k]
         bend[13 + k] += step[6 + terms + k]
-
-
-@kernel
-def _solve(normal: Any, right: Any, size: int) -> None:
-    """Solve for every `right` (sides, size) in place, by Cholesky, of which only the lower half is read."""
-    for j in range(size):
-        for i in range(j, size):
-            total = normal[i, j]
-            for k in range(j):
-                total -= normal[i, k] * normal[j, k]
-            normal[i, j] = math.sqrt(total) if i == j else total / normal[j, j]
-    for c in range(right.shape[0]):
-        for i in range(size):
-            total = right[c, i]
-            for k in range(i):
-                total -= normal[i, k] * right[c, k]
-            right[c, i] = total / normal[i, i]
-        for i in range(size - 1, -1, -1):
-            total = right[c, i]
-            for k in range(i + 1, size):
-                total -= normal[k, i] * right[c, k]
-            right[c, i] = total / normal[i, i]
 
 
 @kernel
@@ -152,6 +126,7 @@ def fit_bend(
     Parameters
     ----------
     model : int
+        Not a similarity.
     matrix : (2, 3) float64
     bend : (20,) float64
     here, there : (n, 2) float64
@@ -166,16 +141,16 @@ def fit_bend(
     """
     normal = np.empty((_MOST, _MOST))
     right, step = np.empty((2, _MOST)), np.empty(_MOST)
-    row_x, row_y = np.empty(8), np.empty(8)
-    coupled = model in (_SIMILARITY, _HOMOGRAPHY)
+    row_x, row_y = np.empty(_MOST // 2), np.empty(_MOST // 2)
+    coupled = model == _HOMOGRAPHY
     terms = _terms(model)
-    size = 3 + terms if not coupled else 4 if model == _SIMILARITY else 8
-    for _ in range(turns if model == _HOMOGRAPHY else 1):
-        normal[:size, :size] = 0.0
-        right[:, :size] = 0.0
+    size = 8 if coupled else 3 + terms
+    for _ in range(turns if coupled else 1):
+        normal[:] = 0.0
+        right[:] = 0.0
         for i in range(size):
             normal[i, i] = hold
-        if model == _HOMOGRAPHY:
+        if coupled:
             area = abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])
             stiff = bend[2] * bend[2] * area / bend_prior**2
             for i in (6, 7):
@@ -187,21 +162,22 @@ def fit_bend(
             right[1, 3 + k] = -(bend_prior**-2.0) * bend[13 + k]
         for s in range(here.shape[0]):
             x, y = here[s, 0], here[s, 1]
-            at_x, at_y, _ = forward(matrix, bend, x, y)
+            at_x, at_y = bend_point(matrix, bend, x, y)
             gap_x, gap_y = there[s, 0] - at_x, there[s, 1] - at_y
             if coupled:
-                _rows(model, matrix, bend, x, y, row_x[:size], row_y[:size])
+                _homography_rows(matrix, bend, x, y, row_x, row_y)
                 _add(normal, right[0], row_x, size, weight[s], gap_x)
                 _add(normal, right[0], row_y, size, weight[s], gap_y)
             else:
-                _shared_row(model, bend, x, y, step)
-                _add(normal, right[0], step, size, weight[s], gap_x)
+                _shared_row(model, bend, x, y, row_x)
+                _add(normal, right[0], row_x, size, weight[s], gap_x)
                 for i in range(size):
-                    right[1, i] += weight[s] * step[i] * gap_y
-        _solve(normal, right[:1] if coupled else right, size)
-        if coupled:
-            step[:size] = right[0, :size]
-        else:
-            step[:3], step[3:6] = right[0, :3], right[1, :3]
-            step[6 : 6 + terms], step[6 + terms : 6 + 2 * terms] = right[0, 3:size], right[1, 3:size]
+                    right[1, i] += weight[s] * row_x[i] * gap_y
+        solve_positive(normal, right, size)  # the second side is 0 where one holds both coordinates
+        for i in range(size):
+            if coupled:
+                step[i] = right[0, i]
+            else:
+                step[i if i < 3 else i + 3] = right[0, i]
+                step[i + 3 if i < 3 else i + 3 + terms] = right[1, i]
         take_step(model, step, matrix, bend)

@@ -85,13 +85,16 @@ def log_accidents(
             near += dx * dx + dy * dy <= around * around
     if agreed < 3:
         return math.inf
-    distance[:agreed].sort()
     near -= agreed
     # Three sigma less: a few neighbours are no cluster.
     crowd = max(near - 3.0 * math.sqrt(max(near, 0)), 0.0) / (asked * math.pi * around**2)
     density = max(places.shape[0] / area, crowd)
     least = math.inf
-    for k in range(2, agreed):
-        chance = min(0.5, density * math.pi * (slack * max(distance[k], floor)) ** 2)
-        least = min(least, log_tail(max(asked - 2, 1), k - 1, chance))
+    for k in range(agreed):
+        nearer = 0
+        for s in range(agreed):
+            nearer += distance[s] <= distance[k]
+        if nearer > 2:
+            chance = min(0.5, density * math.pi * (slack * max(distance[k], floor)) ** 2)
+            least = min(least, log_tail(max(asked - 2, 1), nearer - 2, chance))
     return math.log10(tests) + least / math.log(10.0)

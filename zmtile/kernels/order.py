@@ -1,4 +1,4 @@
-"""The k-th smallest of some values, and their median."""
+"""The k-th smallest of some values, their median, and all of them in order."""
 
 from __future__ import annotations
 
@@ -8,34 +8,39 @@ import numpy as np
 
 from zmtile.kernels import kernel
 
-__all__ = ["kth_smallest", "median", "select"]
+__all__ = ["kth_smallest", "median", "select", "sort_both"]
 
 
 @kernel
 def select(values: Any, count: int, k: int) -> float:
-    """Return the k-th smallest of the first `count` values (Hoare's quickselect); reorders them.
+    """Return the k-th smallest of the first `count` values (quickselect); reorders them.
 
     Afterwards those before place k are not larger, and those behind it not smaller. None may be NaN.
+    The partition has no branch that depends on a value: a processor guesses half of those wrong, and
+    that took four times as long (960 values: 10 µs instead of 2.5).
     """
-    low, high = 0, count - 1
-    while low < high:
-        pivot = values[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if k <= j:
-            high = j
-        elif k >= i:
-            low = i
-        else:
-            break
+    low, high = 0, count
+    while high - low > 1:
+        one, two, three = values[low], values[(low + high) >> 1], values[high - 1]
+        pivot = max(min(one, two), min(max(one, two), three))
+        less = low
+        for i in range(low, high):
+            value = values[i]
+            values[i] = values[less]
+            values[less] = value
+            less += value < pivot
+        if k < less:
+            high = less
+            continue
+        same = less
+        for i in range(less, high):
+            value = values[i]
+            values[i] = values[same]
+            values[same] = value
+            same += value <= pivot
+        if k < same:
+            return pivot
+        low = same
     return values[k]
 
 
@@ -86,3 +91,20 @@ def kth_smallest(values: Any, count: int, k: int, keys: Any) -> Any:
             left = middle + 1
     keys[0] = np.int32(left) ^ ((np.int32(left) >> np.int32(31)) & np.int32(2147483647))
     return keys.view(np.float32)[0]
+
+
+@kernel
+def sort_both(values: Any, others: Any, count: int) -> None:
+    """Sort the first `count` values, a few hundred, and what belongs to each (Shell's sort, in place)."""
+    gap = 1
+    while gap < count // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, count):
+            value, other = values[i], others[i]
+            place = i
+            while place >= gap and values[place - gap] > value:
+                values[place], others[place] = values[place - gap], others[place - gap]
+                place -= gap
+            values[place], others[place] = value, other
+        gap //= 3

@@ -50,7 +50,8 @@ def _enter(hits: int, a: float, b: float, tx: float, ty: float, found: Any, scor
         return
     while place > 0 and score[place - 1] < hits:
         score[place] = score[place - 1]
-        found[place] = found[place - 1]
+        for i in range(4):  # a slice would take a second more to compile
+            found[place, i] = found[place - 1, i]
         place -= 1
     score[place] = hits
     found[place, 0] = a
@@ -210,8 +211,11 @@ def best_shift(here: Any, there: Any, size: float, cell: float, shift: Any) -> i
                 count += 1
     if count == 0:
         return 0
-    low_x, low_y = bins[:count, 0].min(), bins[:count, 1].min()
-    columns, rows = bins[:count, 0].max() - low_x + 3, bins[:count, 1].max() - low_y + 3
+    low_x, low_y, high_x, high_y = bins[0, 0], bins[0, 1], bins[0, 0], bins[0, 1]
+    for n in range(1, count):
+        low_x, high_x = min(low_x, bins[n, 0]), max(high_x, bins[n, 0])
+        low_y, high_y = min(low_y, bins[n, 1]), max(high_y, bins[n, 1])
+    columns, rows = high_x - low_x + 3, high_y - low_y + 3
     votes = np.zeros(columns * rows, np.int32)
     best = most = 0
     for n in range(count):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from zmtile.kernels import kernel
-from zmtile.kernels.bend import forward
+from zmtile.kernels.bend import bend_point
 from zmtile.kernels.bendfit import fit_bend
 from zmtile.kernels.order import median
 from zmtile.kernels.stars import pair_stars, stand_still
@@ -66,17 +66,17 @@ def settle_bend(
     here, there = np.empty((size, 2)), np.empty((size, 2))
     weight, residual, scratch = np.empty(size), np.empty(size), np.empty(size)
     within = 3.0 * radius
-    kept = 0
+    kept: Any = np.int64(0)
     for model in models:
-        kept_before = 0
+        kept_before: Any = np.int64(0)  # see refine_similarity
         for _ in range(_ROUNDS):
             for s in range(size):
-                moved[s, 0], moved[s, 1], _ = forward(matrix, bend, source[s, 0], source[s, 1])
+                moved[s, 0], moved[s, 1] = bend_point(matrix, bend, source[s, 0], source[s, 1])
             count = pair_stars(moved, target, within, near_by, owner, near)
+            for p in range(count):
+                pairs[p, 0], pairs[p, 1] = near_by[p, 0], near_by[p, 1]
             if count < fewest:
-                pairs[:count] = near_by[:count]
                 return count
-            pairs[:count] = near_by[:count]
             kept = count
             rms = 0.0
             for _ in range(_FITS):
@@ -98,11 +98,11 @@ def settle_bend(
                 )
                 for p in range(count):
                     s, t = near_by[p, 0], near_by[p, 1]
-                    x, y, _ = forward(matrix, bend, source[s, 0], source[s, 1])
+                    x, y = bend_point(matrix, bend, source[s, 0], source[s, 1])
                     residual[p] = math.sqrt((x - target[t, 0]) ** 2 + (y - target[t, 1]) ** 2)
                     scratch[p] = residual[p]
                 limit = max(widest * median(scratch, count) / 1.177, floor)
-                kept = 0
+                kept = np.int64(0)
                 square = 0.0
                 for p in range(count):
                     if residual[p] <= limit:
@@ -110,9 +110,8 @@ def settle_bend(
                         square += residual[p] ** 2
                         kept += 1
                 rms = math.sqrt(square / kept)
-            if stand_still(pairs[:kept], before[:kept_before]):
+            if stand_still(pairs, kept, before, kept_before):
                 break
-            before[:kept] = pairs[:kept]
             kept_before = kept
             within = max(radius, min(within, 4.0 * rms))
     return kept

@@ -25,10 +25,12 @@ def _move(matrix: Any, points: Any, moved: Any) -> None:
 
 
 @kernel
-def _fit(source: Any, target: Any, pairs: Any, weight: Any, keep: Any, side: float, matrix: Any) -> None:
+def _fit(
+    source: Any, target: Any, pairs: Any, weight: Any, keep: Any, count: int, side: float, matrix: Any
+) -> None:
     """Fit a similarity by weighted least squares, about the centres; `side` -1 mirrors the source first."""
     total = x0 = y0 = u0 = v0 = 0.0
-    for p in range(keep.size):
+    for p in range(count):
         if keep[p]:
             w, s, t = weight[p], pairs[p, 0], pairs[p, 1]
             total += w
@@ -38,7 +40,7 @@ def _fit(source: Any, target: Any, pairs: Any, weight: Any, keep: Any, side: flo
             v0 += w * target[t, 1]
     x0, y0, u0, v0 = x0 / total, y0 / total, u0 / total, v0 / total
     spread = along = across = 0.0
-    for p in range(keep.size):
+    for p in range(count):
         if keep[p]:
             w, s, t = weight[p], pairs[p, 0], pairs[p, 1]
             x, y = side * (source[s, 0] - x0), source[s, 1] - y0
@@ -98,7 +100,9 @@ def refine_similarity(
     weight, residual, scratch = np.empty(size), np.empty(size), np.empty(size)
     keep, agreed = np.empty(size, np.bool_), np.empty(size, np.bool_)
     within = 3.0 * radius
-    kept = kept_before = 0
+    # With a type: what is called with a plain 0 first would be compiled for it as well.
+    kept: Any = np.int64(0)
+    kept_before: Any = np.int64(0)
     rms = 0.0
     for _ in range(_ROUNDS):
         _move(matrix, source, moved)
@@ -107,10 +111,11 @@ def refine_similarity(
             return 0, 0.0
         for p in range(count):
             weight[p] = 1.0 / (source_error[pairs[p, 0]] ** 2 + target_error[pairs[p, 1]] ** 2)
-        keep[:count] = True
+        for p in range(count):
+            keep[p] = True
         for _ in range(_FITS):  # robust fit on these pairs
-            _fit(source, target, pairs, weight, keep[:count], side, matrix)
-            kept = 0
+            _fit(source, target, pairs, weight, keep, count, side, matrix)
+            kept = np.int64(0)
             for p in range(count):
                 s, t = pairs[p, 0], pairs[p, 1]
                 x, y = source[s, 0], source[s, 1]
@@ -130,7 +135,8 @@ def refine_similarity(
                 same = same and agreed[p] == keep[p]
             if found < fewest or same:
                 break
-            keep[:count] = agreed[:count]
+            for p in range(count):
+                keep[p] = agreed[p]
         kept = 0
         square = 0.0
         for p in range(count):  # those that agree move to the front
@@ -139,9 +145,8 @@ def refine_similarity(
                 pairs[kept, 0], pairs[kept, 1] = pairs[p, 0], pairs[p, 1]
                 kept += 1
         rms = math.sqrt(square / kept)
-        if stand_still(pairs[:kept], before[:kept_before]):
+        if stand_still(pairs, kept, before, kept_before):
             break
-        before[:kept] = pairs[:kept]
         kept_before = kept
         within = max(radius, min(within, 4.0 * rms))
     return kept, rms

@@ -87,14 +87,13 @@ def pair_stars(moved: Any, places: Any, radius: float, pairs: Any, owner: Any, d
 
 
 @kernel
-def stand_still(pairs: Any, before: Any) -> bool:
-    """Tell whether two lists of pairs (n, 2) are the same."""
-    if pairs.shape[0] != before.shape[0]:
-        return False
-    for p in range(pairs.shape[0]):
-        if pairs[p, 0] != before[p, 0] or pairs[p, 1] != before[p, 1]:
-            return False
-    return True
+def stand_still(pairs: Any, count: int, before: Any, count_before: int) -> bool:
+    """Tell whether two lists of pairs (n, 2) are the same, and note the first in place of the second."""
+    same = count == count_before
+    for p in range(count):
+        same = same and pairs[p, 0] == before[p, 0] and pairs[p, 1] == before[p, 1]
+        before[p, 0], before[p, 1] = pairs[p, 0], pairs[p, 1]
+    return same
 
 
 @kernel

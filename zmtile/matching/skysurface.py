@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.frames.frame import Frame
-from zmtile.frames.measure import FrameStats, SkyMesh
-from zmtile.matching.pairs import Pair, Ties
+from zmtile.frames.measure import FrameStats
+from zmtile.kernels.order import median
+from zmtile.kernels.skyties import biweight_ties, common_sky, less_medians, less_surfaces
+from zmtile.matching.pairs import Pair, ends_of, solve_ties
 from zmtile.registration.mapping import Bent, apply, area_at, invert, scale_of
 from zmtile.registration.transform import Matrix
 
@@ -32,6 +34,8 @@ SLOPE_PRIOR = 0.5
 BEND_PRIOR = 0.03
 # A bend leaves about a third of itself, root mean square, beside the plane that fits it best.
 BEND_OF_RESIDUAL = 3.0
+# Tukey's biweight ([Beaton1974]_): where it ends, in robust sigma, the least weight, and the iterations.
+_TUNING, _LEAST, _TURNS = 4.685, 1e-6, 6
 
 
 def surface_terms(xy: NDArray[np.float64], rows: int, cols: int, degree: int) -> NDArray[np.float64]:
@@ -83,36 +87,32 @@ def sky_surfaces(
         Coefficients of `surface_terms`, reference ADU.
     """
     count, channels = len(frames), frames[0].channels
-    rows, cols = frames[reference].rows, frames[reference].cols
-    terms = terms_of(degree)
-    surface = np.zeros((count, channels, terms))
+    surface = np.zeros((count, channels, terms_of(degree)))
     noise = np.maximum(np.nan_to_num(np.array([s.noise for s in stats]) * factor), 1e-5)
-    local = [_local_terms(f, m, frames[reference], degree) for f, m in zip(frames, maps, strict=True)]
-    common = []
-    for pair in pairs:
-        xy, sky_a, sky_b, variance = _common_sky(stats, maps, pair, factor)
-        if len(xy) >= MIN_COMMON_CELLS:
-            common.append(_Common(pair, surface_terms(xy, rows, cols, degree), sky_b - sky_a, variance))
+    local = np.array(
+        [_local_terms(f, m, frames[reference], degree) for f, m in zip(frames, maps, strict=True)]
+    )
+    common = _common_sky(stats, maps, pairs, factor, frames[reference])
     tied = np.zeros(count, bool)
     for c in range(channels):
-        left = [both.difference[:, c] - np.median(both.difference[:, c]) for both in common]
+        left = np.empty_like(common.u)
+        less_medians(common.difference[c], common.starts, left)
         slope = np.hypot(SLOPE_PRIOR * noise[:, c], _mad(left))
+        solution = np.zeros((count, 1))
         # Planes first: what they leave beyond the noise tells how much the skies of the group bend.
         for part in range(min(degree, 1), degree + 1):
             flat = terms_of(part)
-            bend = np.hypot(BEND_PRIOR * noise[:, c], BEND_OF_RESIDUAL * _excess(common, left, c))
+            bend = np.hypot(BEND_PRIOR * noise[:, c], BEND_OF_RESIDUAL * _excess(common.variance[c], left))
             size = np.column_stack([slope, slope, bend, bend, bend])[:, : flat - 1]
-            for _ in range(6):
-                weights = [_biweight(residual) for residual in left]
-                ties = Ties(count, flat)
-                for both, weight in zip(common, weights, strict=True):
-                    w = weight / both.variance[:, c]
-                    ties.tie(both.pair, both.basis[:, :flat], both.difference[:, c], w)
-                for k in range(count):
-                    rows_k = local[k][: flat - 1, :flat]
-                    ties.expect(k, rows_k.T @ (rows_k / size[k, :, None] ** 2))
-                solution, tied = ties.solve(reference)
-                left = [both.left(solution, c) for both in common]
+            rows = local[:, : flat - 1, :flat]
+            expected = np.matmul(rows.transpose(0, 2, 1), rows / size[:, :, None] ** 2)
+            solution = np.pad(solution, ((0, 0), (0, flat - solution.shape[1])))
+            block, pull = np.empty((len(common.ends), flat, flat)), np.empty((len(common.ends), flat))
+            cells = common.u, common.v, common.difference[c]
+            for _ in range(_TURNS):
+                biweight_ties(*cells, common.variance[c], common.starts, _TUNING, _LEAST, left, block, pull)
+                solution, tied = solve_ties(common.ends, block, pull, reference, expected, solution)
+                less_surfaces(*cells, common.starts, common.ends, solution, left)
         surface[:, c] = solution
     for k in np.flatnonzero(~tied).tolist():
         log.warning("%s: too little common sky with other frames; its offset is left at 0", frames[k].name)
@@ -121,18 +121,26 @@ def sky_surfaces(
 
 @dataclass(frozen=True)
 class _Common:
-    """At n cells of a pair: terms (n, terms), sky_b - sky_a and its variance, both (n, channels)."""
+    """What the skies of pairs of frames differ by, at the n cells of all of them.
 
-    pair: Pair
-    basis: NDArray[np.float64]
+    Attributes
+    ----------
+    ends : (pairs, 2) int64
+        The frames a and b of each pair.
+    starts : (pairs + 1,) int64
+        Where the cells of each pair begin.
+    u, v : (n,) float64
+        The cells, in the units of `surface_terms`.
+    difference, variance : (channels, n) float64
+        sky_b - sky_a, reference ADU, and its variance.
+    """
+
+    ends: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    u: NDArray[np.float64]
+    v: NDArray[np.float64]
     difference: NDArray[np.float64]
     variance: NDArray[np.float64]
-
-    def left(self, solution: NDArray[np.float64], channel: int) -> NDArray[np.float64]:
-        """Return the differences that a solution, (frames, terms), leaves in a channel."""
-        surface = solution[self.pair.a] - solution[self.pair.b]
-        left: NDArray[np.float64] = self.difference[:, channel] - self.basis[:, : surface.size] @ surface
-        return left
 
 
 def _local_terms(frame: Frame, moved_by: Matrix | Bent, reference: Frame, degree: int) -> NDArray[np.float64]:
@@ -148,103 +156,95 @@ def _local_terms(frame: Frame, moved_by: Matrix | Bent, reference: Frame, degree
     return np.vstack([slopes, np.eye(6)[3:]])[: terms - 1, :terms]
 
 
-def _mad(residuals: Sequence[NDArray[np.float64]]) -> float:
-    """Sigma of all residuals together from their median absolute deviation; 0 without any."""
-    return 1.4826 * float(np.median(np.abs(np.concatenate(residuals)))) if residuals else 0.0
+def _mad(residual: NDArray[np.float64]) -> float:
+    """Sigma of residuals from their median absolute deviation; 0 without any."""
+    return 1.4826 * median(np.abs(residual), residual.size) if residual.size else 0.0
 
 
-def _excess(common: Sequence[_Common], residuals: Sequence[NDArray[np.float64]], channel: int) -> float:
+def _excess(variance: NDArray[np.float64], residual: NDArray[np.float64]) -> float:
     """Sigma of the residuals beyond what the noise of the meshes explains, ADU."""
-    if not common:
+    if not residual.size:
         return 0.0
-    # Each sample of the sky is seen twice, so the variances are doubled.
-    variances = [both.variance[:, channel] / 2 for both in common]
-    pull = _mad([r / np.sqrt(v) for r, v in zip(residuals, variances, strict=True)])
-    return float(np.sqrt(max(pull**2 - 1, 0.0) * np.median(np.concatenate(variances))))
-
-
-def _biweight(residual: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Tukey's biweight (c = 4.685) of residuals, scaled by their MAD; [Beaton1974]_."""
-    sigma = 1.4826 * float(np.median(np.abs(residual)))
-    if sigma == 0.0:
-        return np.where(residual == 0.0, 1.0, 1e-6)
-    u = np.minimum((residual / (4.685 * sigma)) ** 2, 1.0)
-    weight: NDArray[np.float64] = np.maximum((1.0 - u) ** 2, 1e-6)
-    return weight
+    own = variance / 2  # each sample of the sky is seen twice, so the variances are doubled
+    pull = _mad(residual / np.sqrt(own))
+    return float(np.sqrt(max(pull**2 - 1, 0.0) * median(own, own.size)))
 
 
 def _common_sky(
-    stats: Sequence[FrameStats], maps: Sequence[Matrix | Bent], pair: Pair, factor: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], ...]:
-    """Sky of both frames of a pair at the cells of either that the other covers.
+    stats: Sequence[FrameStats],
+    maps: Sequence[Matrix | Bent],
+    pairs: Sequence[Pair],
+    factor: NDArray[np.float64],
+    reference: Frame,
+) -> _Common:
+    """Sky of both frames of all pairs at the cells of either that the other covers.
 
     Between its cells a mesh is interpolated, which rounds the peaks of a nebula off. Taken both
     ways, that cancels: it raises neither frame against the other.
-
-    Returns
-    -------
-    (n, 2), (n, channels), (n, channels), (n, channels)
-        Reference pixels, sky of a and of b in reference ADU, variance of their difference.
     """
-    xy, own, other, variance = _sky_at_cells(stats, maps, pair.a, pair.b, factor)
-    xy_b, own_b, other_b, variance_b = _sky_at_cells(stats, maps, pair.b, pair.a, factor)
-    return (
-        np.concatenate([xy, xy_b]),
-        np.concatenate([own, other_b]),
-        np.concatenate([other, own_b]),
-        2 * np.concatenate([variance, variance_b]),  # every sample of the sky is seen twice
+    channels = factor.shape[1]
+    own = [_own_sky(s, m, f) for s, m, f in zip(stats, maps, factor, strict=True)]
+    back = [invert(m) for m in maps]
+    # Faint stars, not noise, limit a cell.
+    floor = [(CELL_FLOOR * s.noise * f) ** 2 for s, f in zip(stats, factor, strict=True)]
+    largest = max(len(xy) for xy, _, _ in own)
+    kept, both = np.empty(largest, np.int64), np.empty((2, channels, largest))
+    starts, ends = [0], []
+    places, values = [np.empty((0, 2))], [np.empty((2, channels, 0))]
+    for pair in pairs:
+        found = 0
+        for k, other, sign in ((pair.a, pair.b, 1.0), (pair.b, pair.a, -1.0)):
+            xy, level, variance = own[k]
+            there = np.ascontiguousarray(apply(back[other], xy))
+            mesh = stats[other].sky
+            count = common_sky(
+                there,
+                _area_change(maps[other], there),
+                level,
+                variance,
+                mesh.level,
+                mesh.error,
+                float(mesh.cell),
+                factor[other],
+                floor[k] + floor[other],
+                sign,
+                kept,
+                *both,
+            )
+            places.append(xy[kept[:count]])
+            values.append(both[:, :, :count].copy())
+            found += count
+        if found >= MIN_COMMON_CELLS:
+            ends.append(pair)
+            starts.append(starts[-1] + found)
+        else:
+            del places[-2:], values[-2:]
+    u, v = surface_terms(np.concatenate(places), reference.rows, reference.cols, 1)[:, 1:].T
+    return _Common(
+        ends_of(ends),
+        np.array(starts),
+        np.ascontiguousarray(u),
+        np.ascontiguousarray(v),
+        *np.concatenate(values, axis=2),
     )
 
 
-def _sky_at_cells(
-    stats: Sequence[FrameStats],
-    maps: Sequence[Matrix | Bent],
-    k: int,
-    other: int,
-    factor: NDArray[np.float64],
+def _own_sky(
+    stats: FrameStats, moved_by: Matrix | Bent, factor: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], ...]:
-    """Sky of frame k, of another frame, and the variance of their difference, at the cells of k."""
-    mesh = stats[k].sky
+    """Return reference pixels of a frame's cells, (n, 2), their sky and its variance, (channels, n)."""
+    mesh = stats.sky
     x, y = np.meshgrid(*mesh.centres)
     cells = np.column_stack([x.ravel(), y.ravel()])
-    xy = apply(maps[k], cells)
-    there = apply(invert(maps[other]), xy)
-    level, error = _interpolate(stats[other].sky, there)
-    level = level * factor[other] * _area_change(maps[other], there)
-    own = mesh.level.reshape(mesh.level.shape[0], -1).T * factor[k] * _area_change(maps[k], cells)
-    own_error = mesh.error.reshape(mesh.error.shape[0], -1).T * factor[k]
-    variance = own_error**2 + (error * factor[other]) ** 2
-    # Faint stars, not noise, limit a cell.
-    for j in (k, other):
-        variance += (CELL_FLOOR * stats[j].noise * factor[j]) ** 2
-    # A frame without noise has meshes without error; any equal weight will do.
-    variance = np.where(variance > 0, variance, np.where(variance == 0, 1e-12, np.nan))
-    good = np.isfinite(own).all(axis=1) & np.isfinite(level).all(axis=1) & np.isfinite(variance).all(axis=1)
-    return xy[good], own[good], level[good], variance[good]
+    level = mesh.level.reshape(len(factor), -1) * factor[:, None] * _area_change(moved_by, cells)
+    error = mesh.error.reshape(len(factor), -1) * factor[:, None]
+    return np.ascontiguousarray(apply(moved_by, cells)), level, error**2
 
 
 def _area_change(moved_by: Matrix | Bent, xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the pixel area at the frame's centre over that at its points, (n, 1); 1 without a bend."""
-    return (scale_of(moved_by) ** 2 / area_at(moved_by, xy))[:, None]
-
-
-def _interpolate(mesh: SkyMesh, xy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bilinear level and nearest error of a mesh at frame pixels, (n, channels); NaN outside the cells."""
-    channels, rows, cols = mesh.level.shape
-    if rows < 2 or cols < 2:
-        return np.full((len(xy), channels), np.nan), np.full((len(xy), channels), np.nan)
-    place = (xy + 0.5) / mesh.cell - 0.5
-    inside = np.all((place >= 0) & (place <= np.array([cols - 1, rows - 1])), axis=1)
-    place = np.where(inside[:, None], place, 0.0)
-    j, i = np.minimum(place.astype(np.intp), [cols - 2, rows - 2]).T
-    u, v = (place - np.column_stack([j, i])).T
-    level = (
-        mesh.level[:, i, j] * ((1 - u) * (1 - v))
-        + mesh.level[:, i, j + 1] * (u * (1 - v))
-        + mesh.level[:, i + 1, j] * ((1 - u) * v)
-        + mesh.level[:, i + 1, j + 1] * (u * v)
-    )
-    error = mesh.error[:, np.rint(place[:, 1]).astype(np.intp), np.rint(place[:, 0]).astype(np.intp)]
-    return np.where(inside[:, None], level.T, np.nan), np.where(inside[:, None], error.T, np.nan).astype(
-        np.float64
+    """Return the pixel area at the frame's centre over that at its points, (n,); 1 without a bend."""
+    return (
+        np.ones(len(xy))
+        if isinstance(moved_by, np.ndarray)
+        else scale_of(moved_by) ** 2 / area_at(moved_by, xy)
     )

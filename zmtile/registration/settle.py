@@ -51,7 +51,7 @@ def settle(
         ((k, model),) = models.items()
         other = sum(ties[0]) - k
         held = maps[other]
-        if isinstance(held, np.ndarray) and np.array_equal(held, IDENTITY):
+        if model != "similarity" and isinstance(held, np.ndarray) and np.array_equal(held, IDENTITY):
             found, link = _settle_alone(fields, maps, k, other, model)
             return dict(maps) | {k: found}, [link]
     now = dict(maps)

@@ -75,5 +75,6 @@ def pair_up(
     moved = np.ascontiguousarray(apply(moved_by, source.xy))
     pairs = np.empty((len(moved), 2), np.int64)
     owner, distance = np.empty(len(target.stars), np.int64), np.empty(len(target.stars))
-    i, place = pairs[: pair_stars(moved, target.places, radius, pairs, owner, distance)].T
+    count = pair_stars(moved, target.places, radius, pairs, owner, distance)
+    i, place = np.ascontiguousarray(pairs[:count].T)
     return i, target.order[place]
