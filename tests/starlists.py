@@ -7,7 +7,8 @@ import math
 import numpy as np
 from scipy.spatial import cKDTree
 
-from zmtile.frames.measure import MAX_STARS, Stars
+from zmtile.frames.detect import MAX_STARS
+from zmtile.frames.measure import Stars
 from zmtile.registration.starfield import Field
 from zmtile.registration.transform import IDENTITY, apply, corners, invert
 

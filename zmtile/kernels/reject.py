@@ -18,6 +18,7 @@ from zmtile.kernels.lanes import (
     CENTRE,
     COUNT,
     DRIFT,
+    HALF,
     INF,
     LANES,
     LOWER,
@@ -231,7 +232,9 @@ def stack_block(
                     middle = median(queue[g], lane, 0, counts[at])
                     w[CENTRE + lane] = min(max(middle, w[LOWER + lane]), w[UPPER + lane])
                 elif last[at] > first[at]:
-                    w[CENTRE + lane] = median(queue[g], lane, first[at], last[at])
+                    below = queue[g, (first[at] + last[at] - 1) >> 1, lane]
+                    value = queue[g, (first[at] + last[at]) >> 1, lane]
+                    w[CENTRE + lane] = below + HALF * (value - below)
             start = begin + g * LANES
             if shares is not None:
                 for i in range(frames):
