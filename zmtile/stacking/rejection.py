@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, ndtr, stdtrit
 
 from zmtile.errors import UsageError
 from zmtile.kernels.bounds import METHODS
@@ -22,7 +22,7 @@ __all__ = ["critical_values", "recombination", "rejection", "settled", "student"
 log = logging.getLogger("zmtile")
 
 # One sigma either side of a Gaussian: what UNCERT promises for any number of samples.
-_WITHIN = float(2 * ndtr(1) - 1)
+_WITHIN = math.erf(math.sqrt(0.5))
 # Numbers of samples at which the effect of a rejection is measured. Up to 16 all of them: a median,
 # of the samples or of the survivors, does not scatter alike for even and odd numbers.
 _NODES = (*range(3, 17), 20, 28, 40, 64, 128)
@@ -112,6 +112,8 @@ def critical_values(frames: int, alpha: float) -> NDArray[np.float64]:
 
     Rosner gives them by n and the number of the outlier, but only their difference counts.
     """
+    from scipy.special import stdtrit  # slow to load: only runs that stack pay for it
+
     left = np.arange(3.0, frames + 1)
     t = stdtrit(left - 2, 1 - alpha / (2 * left))
     values = (left - 1) * t / np.sqrt((left - 2 + t * t) * left)
@@ -126,6 +128,8 @@ def student(frames: int) -> NDArray[np.float32]:
     That is Student's t, in the first row: the scatter and the error of the best mean are independent.
     The second is for a value all of whose error is part of the scatter: two samples then need 1.
     """
+    from scipy.special import betaincinv, stdtrit
+
     factors = np.ones((2, frames + 1))
     free = np.arange(1.0, frames)
     factors[0, 2:] = stdtrit(free, (1 + _WITHIN) / 2)
