@@ -106,7 +106,7 @@ def detect(
         return nothing
     found = found[np.lexsort((found["x"], found["y"], -found["flux"]))][:MAX_STARS]
     a, b = found["a"], found["b"]
-    radius, _ = sep.flux_radius(light, found["x"], found["y"], 5.0 * np.maximum(a, 1.0), 0.5)
+    radius, _ = sep.flux_radius(light, found["x"], found["y"], 5.0 * np.maximum(a, 1.0), 0.5, subpix=2)
     radius = np.nan_to_num(radius)
     usable = radius[:100][radius[:100] > 0.5]
     # Half of a Gaussian's light lies within half its FWHM.
