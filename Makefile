@@ -10,7 +10,7 @@ NEIGHBOURS = chromium fish fitsverify gnuastro mandoc siril source-extractor swa
 # matplotlib would write its caches to the user's home.
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install neighbours demo mosaic test check format bench docs man clean
+.PHONY: help install neighbours demo mosaic test check format bench bench-speed docs man clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -58,7 +58,7 @@ format: $(STAMP) ## let ruff write the formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minutes)
+bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minutes); see bench-speed
 	$(BIN)/python bench/quality/truth.py --frames 20 --frames 60
 	$(BIN)/python bench/quality/steps.py --frames 60
 	$(BIN)/python bench/quality/registration.py --pairs 2000
@@ -74,6 +74,12 @@ bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minut
 	$(BIN)/python bench/quality/hot.py
 	$(BIN)/python bench/quality/cfa.py --kappa 4 5
 
+bench-speed: $(STAMP) ## measure speed and memory, beside the programs that are installed (long; 5 GB in bench/data)
+	$(BIN)/python bench/speed/peers.py
+	$(BIN)/python bench/speed/rejection.py
+	$(BIN)/python bench/speed/scaling.py
+	$(BIN)/python bench/speed/startup.py
+
 docs: $(STAMP) ## make the pictures of the docs again
 	$(BIN)/python docs/make_pictures.py
 
@@ -81,4 +87,4 @@ man: $(STAMP) ## write the manual page again, from the help of the commands
 	$(BIN)/python docs/make_man.py
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo bench/data .pytest_cache .mypy_cache .ruff_cache .hypothesis
