@@ -93,16 +93,15 @@ def _backward(matrix: Any, back: Any, bend: Any, x: float, y: float) -> Any:
 
 @kernel
 def bend_point(matrix: Any, bend: Any, x: float, y: float) -> Any:
-    """Return where a frame pixel goes."""
-    at_x, at_y, _ = _forward(matrix, bend, x, y)
-    return at_x, at_y
+    """Return where a frame pixel goes, and by how much the map enlarges area there."""
+    return _forward(matrix, bend, x, y)
 
 
 @kernel
 def bend_points(matrix: Any, bend: Any, xy: Any, out: Any) -> None:
     """Move points (n, 2); `out` (n, 3) takes x, y and the local change of area."""
     for k in range(xy.shape[0]):
-        out[k, 0], out[k, 1], out[k, 2] = _forward(matrix, bend, xy[k, 0], xy[k, 1])
+        out[k, 0], out[k, 1], out[k, 2] = bend_point(matrix, bend, xy[k, 0], xy[k, 1])
 
 
 @kernel

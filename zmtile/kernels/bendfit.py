@@ -162,7 +162,7 @@ def fit_bend(
             right[1, 3 + k] = -(bend_prior**-2.0) * bend[13 + k]
         for s in range(here.shape[0]):
             x, y = here[s, 0], here[s, 1]
-            at_x, at_y = bend_point(matrix, bend, x, y)
+            at_x, at_y, _ = bend_point(matrix, bend, x, y)
             gap_x, gap_y = there[s, 0] - at_x, there[s, 1] - at_y
             if coupled:
                 _homography_rows(matrix, bend, x, y, row_x, row_y)

@@ -35,26 +35,6 @@ def solve_positive(normal: Any, right: Any, size: int) -> None:
 
 
 @kernel
-def _root(family: Any, k: int) -> int:
-    while family[k] != k:
-        family[k] = family[family[k]]
-        k = family[k]
-    return k
-
-
-@kernel
-def _tied(ends: Any, reference: int, tied: Any) -> None:
-    """Tell which frames pairs lead to from the reference."""
-    family = np.empty(tied.size, np.int64)
-    for k in range(tied.size):
-        family[k] = k
-    for p in range(ends.shape[0]):
-        family[_root(family, ends[p, 0])] = _root(family, ends[p, 1])
-    for k in range(tied.size):
-        tied[k] = _root(family, k) == _root(family, reference)
-
-
-@kernel
 def _product(own: Any, ends: Any, block: Any, free: Any, x: Any, out: Any) -> None:
     """Multiply the normal matrix, of the free frames, by x (frames, terms)."""
     terms = x.shape[1]
@@ -106,12 +86,11 @@ def conjugate_gradients(
     block: Any,
     pull: Any,
     own: Any,
-    reference: int,
+    free: Any,
     tolerance: float,
     solution: Any,
-    tied: Any,
 ) -> None:
-    """Solve for the unknowns of all frames that are tied to the reference, whose own are 0.
+    """Solve for the unknowns of the free frames; those of the others are 0.
 
     Preconditioned by each frame's own block ([Hestenes1952]_). Most frames are tied to the
     reference, so a handful of turns is enough, and fewer from a start that is near.
@@ -125,19 +104,14 @@ def conjugate_gradients(
     pull : (pairs, terms) float64
     own : (frames, terms, terms) float64
         What is known of a frame beside that; the sums over its pairs are added to it.
-    reference : int
+    free : (frames,) bool
+        Those that are solved for: pairs lead to each of them from one whose unknowns are 0.
     tolerance : float
         Of the residual, relative.
     solution : (frames, terms) float64
-        The start, and what becomes of it; 0 for frames that are not tied.
-    tied : (frames,) bool
-        Written.
+        The start, and what becomes of it.
     """
     frames, terms = solution.shape
-    _tied(ends, reference, tied)
-    free = np.empty(frames, np.bool_)
-    for k in range(frames):
-        free[k] = tied[k] and k != reference
     right, steered = np.empty((frames, terms)), np.empty((frames, terms))
     product, way = np.empty((frames, terms)), np.empty((frames, terms))
     residual = np.empty((frames, terms))

@@ -71,7 +71,7 @@ def settle_bend(
         kept_before: Any = np.int64(0)  # see refine_similarity
         for _ in range(_ROUNDS):
             for s in range(size):
-                moved[s, 0], moved[s, 1] = bend_point(matrix, bend, source[s, 0], source[s, 1])
+                moved[s, 0], moved[s, 1], _ = bend_point(matrix, bend, source[s, 0], source[s, 1])
             count = pair_stars(moved, target, within, near_by, owner, near)
             for p in range(count):
                 pairs[p, 0], pairs[p, 1] = near_by[p, 0], near_by[p, 1]
@@ -98,7 +98,7 @@ def settle_bend(
                 )
                 for p in range(count):
                     s, t = near_by[p, 0], near_by[p, 1]
-                    x, y = bend_point(matrix, bend, source[s, 0], source[s, 1])
+                    x, y, _ = bend_point(matrix, bend, source[s, 0], source[s, 1])
                     residual[p] = math.sqrt((x - target[t, 0]) ** 2 + (y - target[t, 1]) ** 2)
                     scratch[p] = residual[p]
                 limit = max(widest * median(scratch, count) / 1.177, floor)

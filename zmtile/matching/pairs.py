@@ -102,6 +102,17 @@ def solve_ties(
         The unknowns, and which frames are tied to the reference; those of the others are 0.
     """
     solution = np.zeros(expected.shape[:2]) if start is None else start.copy()
-    tied = np.empty(len(expected), bool)
-    conjugate_gradients(ends, block, pull, expected.copy(), reference, _TOLERANCE, solution, tied)
+    tied = _tied(ends, reference, len(expected))
+    free = tied.copy()
+    free[reference] = False
+    conjugate_gradients(ends, block, pull, expected.copy(), free, _TOLERANCE, solution)
     return solution, tied
+
+
+def _tied(ends: NDArray[np.int64], reference: int, count: int) -> NDArray[np.bool_]:
+    """Return which frames pairs lead to from the reference."""
+    tied = np.zeros(count, bool)
+    tied[reference] = True
+    while (apart := tied[ends[:, 0]] != tied[ends[:, 1]]).any():  # pairs of which one is reached already
+        tied[ends[apart]] = True
+    return tied
