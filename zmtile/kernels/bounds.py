@@ -12,7 +12,7 @@ import numpy as np
 from zmtile.kernels import kernel
 from zmtile.kernels.lanes import INF, ZERO, median
 
-__all__ = ["METHODS", "bounds_quantile", "survivors"]
+__all__ = ["METHODS", "bounds_quantile", "reject_esd", "survivors"]
 
 METHODS = {
     "none": 0,
@@ -143,48 +143,76 @@ def _linear_fit(column: Any, lane: int, count: int, klow: float, khigh: float) -
 
 
 @kernel
-def _esd(column: Any, lane: int, count: int, fraction: float, critical: Any, sums: Any, squares: Any) -> Any:
-    """Rows that the generalised ESD test ([Rosner1983]_) leaves.
+def reject_esd(
+    tile: Any, counts: Any, fraction: float, critical: Any, scratch: Any, first: Any, last: Any
+) -> None:
+    """Find the rows of each sorted lane that the generalised ESD test ([Rosner1983]_) leaves.
 
     The sums run from the middle outwards, so that an outlier taken away never was part of what
-    stays: nothing cancels.
+    stays: nothing cancels. Deviations are compared by their squares: no root, and no division.
+
+    Parameters
+    ----------
+    tile : (frames, LANES) float32
+    counts : (LANES,) int64
+        Samples of each lane; below 3, none is taken.
+    fraction : float64
+        Of the samples that may be outliers.
+    critical : (frames + 1,) float64
+        Critical values by the number of samples left.
+    scratch : (4, frames + 1) float64
+    first, last : (LANES,) int64
+        Written: the survivors are rows first … last - 1.
     """
-    middle = count >> 1
-    centre = median(column, lane, 0, count)
-    total = 0.0
-    square = 0.0
-    for i in range(middle, count):
-        d = float(column[i, lane] - centre)
-        total += d
-        square += d * d
-        sums[i], squares[i] = total, square
-    total = 0.0
-    square = 0.0
-    for i in range(middle - 1, -1, -1):
-        d = float(column[i, lane] - centre)
-        total += d
-        square += d * d
-        sums[i], squares[i] = total, square
-    first, last = 0, count
-    kept_first, kept_last = 0, count
-    for _ in range(min(int(fraction * count), count - 2)):
-        left = last - first
-        total = sums[first] if first < middle else 0.0
-        square = squares[first] if first < middle else 0.0
-        if last > middle:
-            total += sums[last - 1]
-            square += squares[last - 1]
-        mean = total / left
-        sigma = np.sqrt(max(square - total * mean, 0.0) / (left - 1))
-        below = mean - float(column[first, lane] - centre)
-        above = float(column[last - 1, lane] - centre) - mean
-        if above >= below:
-            last -= 1
-        else:
-            first += 1
-        if max(above, below) > critical[left] * sigma:
-            kept_first, kept_last = first, last
-    return kept_first, kept_last
+    sums, squares, inverse, limit = scratch[0], scratch[1], scratch[2], scratch[3]
+    for left in range(2, critical.size):
+        inverse[left] = 1.0 / left
+        limit[left] = critical[left] * critical[left] / (left - 1)
+    for lane in range(counts.size):
+        count = counts[lane]
+        if count < 3:
+            continue
+        middle = count >> 1
+        below, value = tile[(count - 1) >> 1, lane], tile[middle, lane]
+        centre = below + _HALF * (value - below)
+        total = 0.0
+        square = 0.0
+        for i in range(middle, count):
+            d = float(tile[i, lane] - centre)
+            total += d
+            square += d * d
+            sums[i], squares[i] = total, square
+        total = 0.0
+        square = 0.0
+        for i in range(middle - 1, -1, -1):
+            d = float(tile[i, lane] - centre)
+            total += d
+            square += d * d
+            sums[i], squares[i] = total, square
+        a, b = 0, count
+        kept_a, kept_b = 0, count
+        for _ in range(min(int(fraction * count), count - 2)):
+            left = b - a
+            total = sums[a] if a < middle else 0.0
+            square = squares[a] if a < middle else 0.0
+            if b > middle:
+                total += sums[b - 1]
+                square += squares[b - 1]
+            mean = total * inverse[left]
+            lowest = mean - float(tile[a, lane] - centre)
+            highest = float(tile[b - 1, lane] - centre) - mean
+            if highest >= lowest:
+                b -= 1
+            else:
+                a += 1
+            far = max(highest, lowest)
+            if far * far > limit[left] * max(square - total * mean, 0.0):
+                kept_a, kept_b = a, b
+        while kept_a > 0 and tile[kept_a - 1, lane] == tile[kept_a, lane]:  # equals share their fate
+            kept_a -= 1
+        while kept_b < count and tile[kept_b, lane] == tile[kept_b - 1, lane]:
+            kept_b += 1
+        first[lane], last[lane] = kept_a, kept_b
 
 
 @kernel
@@ -197,30 +225,22 @@ def survivors(
     khigh: float,
     low: float,
     high: float,
-    critical: Any,
-    scratch: Any,
 ) -> Any:
     """Return the range of rows of a sorted lane of `count` ≥ 3 samples that survive.
 
     Parameters
     ----------
     method : int
-        'mad', 'linear-fit', 'esd' or 'minmax' of `METHODS`.
+        'mad', 'linear-fit' or 'minmax' of `METHODS`.
     klow, khigh : float32
         Bounds of 'mad' and 'linear-fit', in sigma.
     low, high : float64
-        Samples dropped by 'minmax'; the largest fraction of outliers of 'esd' is `low`.
-    critical : (n + 1,) float64
-        Critical values of 'esd' by the number of samples left.
-    scratch : (2, n) float64
-        Written by 'esd'.
+        Samples dropped by 'minmax'.
     """
     if method == 4:
         first, last = _mad(column, lane, count, klow, khigh)
     elif method == 5:
         first, last = _linear_fit(column, lane, count, klow, khigh)
-    elif method == 6:
-        first, last = _esd(column, lane, count, low, critical, scratch[0], scratch[1])
     elif low + high < count:
         first, last = int(low), count - int(high)
     else:

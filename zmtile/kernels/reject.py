@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zmtile.kernels import kernel
-from zmtile.kernels.bounds import bounds_quantile, survivors
+from zmtile.kernels.bounds import bounds_quantile, reject_esd, survivors
 from zmtile.kernels.lanes import (
     CENTRE,
     COUNT,
@@ -183,7 +183,7 @@ def stack_block(
     raw = np.empty((width, frames, LANES), np.float32)
     tile = np.empty((frames, LANES), np.float32)
     share: Any = None if shares is None else np.ones((frames, LANES), np.float32)
-    scratch = np.empty((2, frames), np.float64)
+    scratch = np.empty((4, frames + 1), np.float64)
     w = np.empty(PLACES * LANES, np.float32)
     seen = np.zeros((frames, 3 * LANES), np.float32)
     counts = np.empty(width * LANES, np.int64)
@@ -204,6 +204,9 @@ def stack_block(
                 queue, counts[:inside], klow, khigh, method == 2, tile, w, first[:inside], last[:inside]
             )
         for g in range(groups):
+            here = slice(g * LANES, (g + 1) * LANES)
+            if method == 6:
+                reject_esd(queue[g], counts[here], low, critical, scratch, first[here], last[here])
             for lane in range(LANES):
                 at = g * LANES + lane
                 w[COUNT + lane] = np.float32(counts[at])
@@ -221,9 +224,9 @@ def stack_block(
                         lower, upper = -INF, INF
                     w[LOWER + lane] = lower
                     w[UPPER + lane] = upper
-                elif counts[at] >= 3 and method > 3:
+                elif counts[at] >= 3 and method > 3 and method != 6:
                     first[at], last[at] = survivors(
-                        method, queue[g], lane, counts[at], klow, khigh, low, high, critical, scratch
+                        method, queue[g], lane, counts[at], klow, khigh, low, high
                     )
                 if counts[at] > 0 and method != 3:  # a sample survives by its value
                     w[LOWER + lane] = queue[g, first[at], lane]

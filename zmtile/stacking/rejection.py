@@ -181,7 +181,7 @@ def _pull_width(stack: NDArray[np.float32], options: Options) -> float:
         stack,
         ones[:n],
         None,
-        None,
+        ones[:n],  # as in a build, so that one compiled kernel does for both
         comparators(n),
         *_parameters(options, n),
         student(n),
