@@ -47,16 +47,41 @@ def test_a_tile_passes(tile):
     assert {f.name for f in check_image(tile) if f.passed} >= {"checksums", "no data is NaN", "exposures"}
 
 
-def test_one_changed_byte_is_found(tile, tmp_path):
+def flipped(tile, path, plane, at):
+    """Write a copy of the tile with one bit changed."""
     data = bytearray(tile.read_bytes())
-    # In the last extension, the table: the image itself is refused when it is read.
     with fits.open(tile) as hdus:
-        data[hdus["FRAMES"].fileinfo()["datLoc"] + 5] ^= 1
-    path = tmp_path / "changed.fits"
+        data[hdus[plane].fileinfo()["datLoc"] + at] ^= 0x80
     path.write_bytes(data)
-    result = zm(path)
-    assert result.exit_code in (1, 2)
-    assert "checksum" in result.output.lower() or "damaged" in result.output.lower()
+    return path
+
+
+@pytest.mark.parametrize("plane", ["PRIMARY", "COVERAGE", "UNCERT", "FRAMES"])
+@pytest.mark.parametrize("at", [5, 1001])
+def test_one_changed_bit_is_found_and_named(tile, tmp_path, plane, at):
+    path = flipped(tile, tmp_path / "changed.fits", plane, at)
+    result = zm(path, tile, "--json")
+    assert result.exit_code == 1
+    bad, good = json.loads(result.stdout)["tiles"]
+    sums = bad["findings"][0]
+    assert (sums["name"], sums["passed"]) == ("checksums", False)
+    assert plane in sums["detail"]
+    assert "zmtile rebuild" in sums["detail"]
+    assert [f["name"] for f in bad["findings"]] == [f["name"] for f in good["findings"]]
+    assert all(f["passed"] is not False for f in good["findings"])
+
+
+def test_a_file_that_cannot_be_read_keeps_none_from_being_judged(tile, tmp_path):
+    (tmp_path / "cut.fits").write_bytes(tile.read_bytes()[:40000])
+    result = zm(tmp_path / "cut.fits", tile)
+    assert result.exit_code == 2
+    assert "cut.fits" in result.stderr
+    assert "zmtile rebuild" in result.stderr
+    assert str(tile) in result.stdout
+    found = json.loads(zm(tile, tmp_path / "cut.fits", "--json").stdout)
+    assert found["passed"] is False
+    assert [bool(t["error"]) for t in found["tiles"]] == [False, True]
+    assert [bool(t["findings"]) for t in found["tiles"]] == [True, False]
 
 
 def test_data_where_coverage_has_none_is_found(copy):

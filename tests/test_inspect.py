@@ -138,6 +138,19 @@ def test_a_wrong_checksum_is_said_first(tile, tmp_path):
     assert result.stdout.split("\n")[1].startswith("DAMAGED")
 
 
+@pytest.mark.parametrize("plane", ["PRIMARY", "UNCERT", "FRAMES"])
+def test_damaged_data_are_said_first(tile, tmp_path, plane):
+    data = bytearray(tile.read_bytes())
+    with fits.open(tile) as hdus:
+        data[hdus[plane].fileinfo()["datLoc"] + 1001] ^= 1
+    path = tmp_path / "changed.fits"
+    path.write_bytes(data)
+    result = zm(path)
+    assert result.exit_code == 1
+    assert result.stdout.split("\n")[1].startswith("DAMAGED")
+    assert plane in result.stdout.split("\n")[1]
+
+
 def test_a_missing_plane_is_said(tile, tmp_path):
     path = tmp_path / "less.fits"
     with fits.open(tile) as hdus:

@@ -36,18 +36,19 @@ def check(tiles: tuple[Path, ...], max_step: float, as_json: bool, quiet: bool) 
 
     They may come from other programs; without a coverage plane, bands along the edges are looked for.
     """
-    from zmtile.console import say
-    from zmtile.looks.check import check_image
-    from zmtile.looks.findings import as_plain, table
+    from zmtile.console import printable, say
+    from zmtile.errors import UsageError
+    from zmtile.looks.findings import as_plain, exit_code, judged, table
 
     found = {}
-    for path in tiles:
-        found[path] = findings = check_image(path, max_step)
-        text = table(path, findings, only_failed=quiet)
-        if not as_json and text:
+    for path, findings in judged(tiles, max_step):
+        found[path] = findings
+        if isinstance(findings, UsageError):
+            say(printable(f"zmtile: error: {findings}"), err=True)
+        elif not as_json and (text := table(path, findings, only_failed=quiet)):
             say(text)
     if as_json:
         from zmtile.jsonout import dumps
 
         say(dumps(as_plain(found)))
-    return int(any(f.passed is False for findings in found.values() for f in findings))
+    return exit_code(found)

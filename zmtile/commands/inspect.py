@@ -63,7 +63,7 @@ def inspect(
         raise UsageError("--sort and --where belong to --frames", "Add --frames, or leave them out.")
     told, damaged = [], False
     for path in tiles:
-        finding, sky = checksums(path), read_image(path)
+        finding, sky = checksums(path), read_image(path, damaged=True)
         damaged |= finding.passed is False
         facts = facts_of(sky) | {"checksums": finding.passed}
         if frames:

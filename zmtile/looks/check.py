@@ -18,10 +18,12 @@ from zmtile.looks.skyimage import SkyImage, read_image
 from zmtile.looks.steps import Step, find_steps
 from zmtile.tiles.tile import Tile
 
-__all__ = ["MAX_STEP", "Finding", "check_image", "checksums"]
+__all__ = ["MAX_STEP", "Finding", "check_image", "check_limit", "checksums"]
 
 # Sigma of a pixel where coverage is full. An eye finds a straight line of half a sigma in a hard stretch.
 MAX_STEP = 0.5
+# What is asked of every image beside its checksums.
+QUESTIONS = ("no data is NaN", "no filler", "luminance steps", "colour steps", "coordinates", "exposures")
 # A share of equal values that no sky has. The largest value of all may repeat if it is so many sigma above
 # the sky: there, stars saturate.
 MAX_EQUAL = 0.002
@@ -70,17 +72,29 @@ def check_image(path: str | os.PathLike[str], max_step: float = MAX_STEP) -> tup
     UsageError
         When the file cannot be read, or the limit makes no sense.
     """
-    if not (math.isfinite(max_step) and max_step > 0):
-        raise UsageError(f"the largest step is {max_step}", "Give a positive number of sigma, such as 0.5.")
-    sky = read_image(path)
+    check_limit(max_step)
+    sums = checksums(path)
+    try:
+        sky = read_image(path, damaged=True)
+    except UsageError as error:
+        if sums.passed is not False:
+            raise
+        why = f"not readable: {error.what.removeprefix(f'{path}: ')}"
+        return (sums, *(Finding(name, None, why) for name in QUESTIONS))
     return (
-        checksums(path),
+        sums,
         _no_data(sky),
         _filler(sky.image),
         *_steps(sky, max_step),
         _coordinates(sky),
         _exposures(sky.tile),
     )
+
+
+def check_limit(max_step: float) -> None:
+    """Refuse a largest step that is no positive number of sigma."""
+    if not (math.isfinite(max_step) and max_step > 0):
+        raise UsageError(f"the largest step is {max_step}", "Give a positive number of sigma, such as 0.5.")
 
 
 def checksums(path: str | os.PathLike[str]) -> Finding:
@@ -93,12 +107,17 @@ def checksums(path: str | os.PathLike[str]) -> Finding:
                 path, memmap=False, checksum=True, lazy_load_hdus=False, disable_image_compression=True
             ) as hdus:
                 known = sum("DATASUM" in hdu.header for hdu in hdus)
+                own = str(hdus[0].header.get("PROGRAM", "")).strip() == "zmtile"
         except Exception:  # a damaged file fails anywhere in the parser; what is wrong, the reader says
             return Finding("checksums", None, "they cannot be read")
     wrong = [str(w.message).strip() for w in caught if "verification failed" in str(w.message)]
     if not known:
         return Finding("checksums", None, "the file has none")
-    return Finding("checksums", not wrong, wrong[0] if wrong else f"{known} extensions agree")
+    if wrong:
+        return Finding(
+            "checksums", False, wrong[0] + (" `zmtile rebuild` makes the tile again." if own else "")
+        )
+    return Finding("checksums", True, f"{known} extensions agree")
 
 
 def _no_data(sky: SkyImage) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,34 @@ from rich.table import Table
 from rich.text import Text
 
 from zmtile.console import printable
+from zmtile.errors import UsageError
 from zmtile.jsonout import SCHEMA_VERSION, plain
-from zmtile.looks.check import Finding
+from zmtile.looks.check import Finding, check_image, check_limit
 from zmtile.richtext import RichText
 
-__all__ = ["as_plain", "table"]
+__all__ = ["Findings", "as_plain", "exit_code", "judged", "table"]
 
 MARKS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("-", "dim")}
+
+
+# Of one file: what was found, or why it cannot be read.
+Findings = tuple[Finding, ...] | UsageError
+
+
+def judged(paths: Sequence[Path], max_step: float) -> Iterator[tuple[Path, Findings]]:
+    """Yield each file with its findings; one that cannot be read keeps none from being judged.
+
+    Raises
+    ------
+    UsageError
+        When the limit makes no sense.
+    """
+    check_limit(max_step)
+    for path in paths:
+        try:
+            yield path, check_image(path, max_step)
+        except UsageError as error:
+            yield path, error
 
 
 def table(path: Path, findings: Sequence[Finding], only_failed: bool = False) -> str:
@@ -34,13 +55,30 @@ def table(path: Path, findings: Sequence[Finding], only_failed: bool = False) ->
     return console.taken()
 
 
-def as_plain(found: Mapping[Path, Sequence[Finding]]) -> dict[str, Any]:
-    """Return the findings of all images as JSON can hold them."""
+def as_plain(found: Mapping[Path, Findings]) -> dict[str, Any]:
+    """Return the findings of all files as JSON can hold them."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "passed": all(f.passed is not False for findings in found.values() for f in findings),
-        "tiles": [
-            {"path": str(path), "findings": [plain(finding) for finding in findings]}
-            for path, findings in found.items()
-        ],
+        "passed": exit_code(found) == 0,
+        "tiles": [{"path": str(path), **_plain_of(findings)} for path, findings in found.items()],
     }
+
+
+def _plain_of(findings: Findings) -> dict[str, Any]:
+    if isinstance(findings, UsageError):
+        return {"findings": [], "error": findings.what, "remedy": findings.remedy}
+    return {"findings": [plain(finding) for finding in findings], "error": None, "remedy": ""}
+
+
+def exit_code(found: Mapping[Path, Findings]) -> int:
+    """Return that of the worst file: one that cannot be read, one that fails, one that passes."""
+    if any(isinstance(findings, UsageError) for findings in found.values()):
+        return UsageError.exit_code
+    return int(
+        any(
+            finding.passed is False
+            for findings in found.values()
+            if not isinstance(findings, UsageError)
+            for finding in findings
+        )
+    )

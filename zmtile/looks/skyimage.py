@@ -47,12 +47,14 @@ class SkyImage:
         return str(self.header.get("ROWORDER", "")).strip().upper() == "BOTTOM-UP"
 
 
-def read_image(path: str | os.PathLike[str]) -> SkyImage:
+def read_image(path: str | os.PathLike[str], damaged: bool = False) -> SkyImage:
     """Read a tile, or the first image of any FITS file.
 
     Parameters
     ----------
     path : path
+    damaged : bool
+        Read a tile whose checksums are wrong, too.
 
     Returns
     -------
@@ -61,10 +63,11 @@ def read_image(path: str | os.PathLike[str]) -> SkyImage:
     Raises
     ------
     UsageError
-        When the file holds no image of one or three channels, or a tile is damaged.
+        When the file holds no image of one or three channels, when it cannot be read, or when a tile
+        is damaged and that is not let pass.
     """
     if _written_by_zmtile(path):
-        return image_of(read_tile(path), path)
+        return image_of(read_tile(path, damaged), path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd cards of other programs
