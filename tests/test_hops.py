@@ -63,6 +63,12 @@ def test_what_lies_apart_from_the_others_is_asked(sky):
     assert list(hops.hop(fields, 0, order, solved)) == [200]
 
 
+def test_frames_of_another_field_are_told_from_those_that_match_nothing(sky):
+    fields, order, solved, _ = sky([0.0, 100.0, 1e6, 2e6, 1e6 + 50, 1e6 + 70])
+    assert hops.hop(fields, 0, order, solved) == {}
+    assert hops.islands(fields, [k for k in order if k not in solved]) == {2, 4, 5}
+
+
 def test_a_star_of_several_links_counts_once():
     """Three frames of one field, the last tied to both others."""
     source, target, matrix = pair(5, 100)

@@ -14,6 +14,7 @@ from zmtile.frames.measure import FrameStats
 from zmtile.pipeline import plan_tile
 from zmtile.registration.reference import find_reference, most_central
 from zmtile.registration.register import _odd_scales
+from zmtile.registration.registration import APART
 from zmtile.registration.transform import IDENTITY, Transform, compose
 
 
@@ -121,3 +122,13 @@ def test_a_sky_at_rest_is_registered_where_it_is(tmp_path, seed):
     for record in records:
         assert record.used
         assert corner_error(record.matrix, IDENTITY, spec.rows, spec.cols) < 0.3
+
+
+def test_a_second_field_among_the_frames_is_told(tmp_path):
+    paths = []
+    for name, seed in (("here", 3), ("there", 4)):
+        spec = make_group.GroupSpec(frames=2, rows=360, cols=480, stars=120, dither=12.0, seed=seed)
+        paths += make_group.write_group(spec, tmp_path / name)
+    records = plan_tile(paths, Options(reference=str(paths[0]))).records
+    assert [record.used for record in records] == [True, True, False, False]
+    assert {record.reason for record in records[2:]} == {APART}

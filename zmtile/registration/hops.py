@@ -17,12 +17,14 @@ from zmtile.registration.starfield import MIN_STARS, Field, final_radius
 from zmtile.registration.starmatch import FLIP, match_fields, refine
 from zmtile.registration.transform import IDENTITY, Matrix, Transform, apply, compose, invert
 
-__all__ = ["MANY_STARS", "hop", "solve_together"]
+__all__ = ["MANY_STARS", "hop", "islands", "solve_together"]
 
 # A frame is offered to this many solved neighbours (nearest in the natural order) in each round, and to
 # this many more that lie apart from each other on the sky.
 NEIGHBOURS = 6
 APART = 6
+# A frame that reaches no solved one is matched with this many others of its kind, to tell why.
+COMPANY = 3
 # Stars that prove a scale by themselves, and a place in the common solution.
 MANY_STARS = 12
 
@@ -64,6 +66,19 @@ def hop(
                 if transform is not None and verify(fields[k], fields[s], transform):
                     edges[s] = transform
     return hops
+
+
+def islands(fields: Sequence[Field], lost: Sequence[int]) -> set[int]:
+    """Return those of the frames that miss the reference which match another of them: of another field.
+
+    Each is matched with the nearest in order only, so this costs little beside the search before it.
+    """
+    found: set[int] = set()
+    for place, k in enumerate(lost):
+        for s in lost[place + 1 : place + 1 + COMPANY]:
+            if not found >= {k, s} and match_fields(fields[k], fields[s], search="near") is not None:
+                found |= {k, s}
+    return found
 
 
 def _offered(k: int, fresh: Sequence[int], centre: Mapping[int, NDArray[np.float64]]) -> list[int]:

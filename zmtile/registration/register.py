@@ -13,11 +13,11 @@ from zmtile.frames.frame import Frame
 from zmtile.frames.measure import FrameStats
 from zmtile.options import Options
 from zmtile.progress import Progress
-from zmtile.registration.hops import MANY_STARS, hop, solve_together
+from zmtile.registration.hops import MANY_STARS, hop, islands, solve_together
 from zmtile.registration.proof import SCALE_RANGE
 from zmtile.registration.reference import best_reference, find_reference, merits_of
 from zmtile.registration.refit import refit
-from zmtile.registration.registration import OUTSIDE, Registration, few_stars, overlaps
+from zmtile.registration.registration import APART, OUTSIDE, Registration, few_stars, overlaps
 from zmtile.registration.sensor import largest_motion, set_aside
 from zmtile.registration.starfield import MIN_STARS, Field
 from zmtile.registration.starmatch import match_fields
@@ -83,11 +83,15 @@ def register(
             moving, (reference, transforms) = fields, at_rest
     _tell_mirrors(frames, transforms)
     transforms = refit(moving, transforms, reference, options.transform)
+    apart = islands(moving, [k for k, t in enumerate(transforms) if t is None])
     reasons = []
     for k, (transform, stat) in enumerate(zip(transforms, stats, strict=True)):
         reason = ""
         if transform is None:
-            reason = few_stars(stat) if len(stat.stars) < MIN_STARS else "its stars match no other frame"
+            if len(stat.stars) < MIN_STARS:
+                reason = few_stars(stat)
+            else:
+                reason = APART if k in apart else "its stars match no other frame"
         elif options.framing == "reference" and not overlaps(frames[k], frames[reference], transform.matrix):
             reason = OUTSIDE  # registered over neighbours, but no pixel of it would be seen
         reasons.append(reason)

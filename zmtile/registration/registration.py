@@ -11,8 +11,9 @@ from zmtile.frames.measure import FrameStats
 from zmtile.registration.starfield import MIN_STARS
 from zmtile.registration.transform import Matrix, Transform, apply, corners
 
-__all__ = ["OUTSIDE", "Registration", "few_stars", "overlaps"]
+__all__ = ["APART", "OUTSIDE", "Registration", "few_stars", "overlaps"]
 
+APART = "its stars match only frames that do not reach the reference"
 OUTSIDE = "it lies outside the reference frame; --framing union shows it"
 
 
