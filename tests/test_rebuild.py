@@ -218,6 +218,16 @@ def test_an_input_is_never_the_output(made, moved):
     assert frame.read_bytes() == before
 
 
+@pytest.mark.parametrize("words", [[], ["--verify"]])
+def test_the_tile_that_is_made_again_is_never_the_output(made, moved, tmp_path, words):
+    tile = tmp_path / "tile.fits"
+    shutil.copy(made / "tile.fits", tile)
+    words = [*words, "--inputs", moved, "-o", tile, "--overwrite"]
+    done = zm("rebuild", tile, *words)
+    assert (done.exit_code, "one of the inputs" in done.stderr) == (2, True)
+    assert tile.read_bytes() == (made / "tile.fits").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("tile", "target"),
     [("a/t.fits", "a/t_rebuilt.fits"), ("t.FIT.gz", "t_rebuilt.fits"), ("t", "t_rebuilt.fits")],

@@ -101,10 +101,10 @@ def rebuild(
     target = output if output is not None or verify else default_target(tile)
     with reporting(verbose, quiet, as_json, log_file, notes(ctx)) as progress:
         if target is not None:
-            check_tile_target(target, [], overwrite)
+            check_tile_target(target, [tile], overwrite)
         ingredients = gather(tile, inputs, progress)
         if target is not None:
-            check_tile_target(target, ingredients.files, overwrite)
+            check_tile_target(target, [tile, *ingredients.files], overwrite)
         made = rebuild_tile(ingredients, resources, progress)
         planes = compare_planes(made, tile) if verify else None
         if target is not None:
