@@ -391,6 +391,21 @@ def test_the_output_is_one_of_the_inputs(folder, how):
     refused(folder, folder, "-o", target, "--overwrite", names=(target.name, "one of the inputs"))
 
 
+@pytest.mark.parametrize("kept", ["light_0001.fits", "masters/dark.fits", "old.fits", "new.fits"])
+def test_the_page_is_never_a_frame_a_master_or_the_tile(folder, kept):
+    words = scaled_dark(folder, EXPTIME=30.0)
+    (folder / "old.fits").write_text("precious")
+    (folder / "page.html").symlink_to(folder / kept)
+    output = "new.fits" if kept == "new.fits" else "old.fits"
+    words = (*words, "-o", output, "--report", "page.html", "--overwrite")
+    refused(folder, "light_0001.fits", "light_0002.fits", *words, names=("page.html", "one of the inputs"))
+
+
+def test_the_page_is_not_the_tile_whose_name_is_known_late(folder):
+    (folder / "page.html").symlink_to(folder / "master_tile_NGC_7023_IRCUT.fits")
+    refused(folder, "light_0001.fits", "--report", "page.html", names=("page.html", "one of the inputs"))
+
+
 @pytest.mark.parametrize(
     ("target", "reason"),
     [

@@ -131,6 +131,15 @@ def test_bad_input_is_named_and_nothing_is_written(tile, tmp_path, monkeypatch, 
     assert (tmp_path / "there.png").read_bytes() == b"mine"
 
 
+def test_a_picture_never_replaces_its_tile(tile, tmp_path):
+    before = tile.read_bytes()
+    (tmp_path / "link.png").symlink_to(tile)
+    words = ["preview", str(tile), "-o", str(tmp_path / "link.png"), "--overwrite"]
+    result = CliRunner().invoke(cli, words)
+    assert (result.exit_code, "one of the inputs" in result.stderr) == (2, True)
+    assert tile.read_bytes() == before
+
+
 def test_an_unknown_curve_is_refused(tmp_path):
     with pytest.raises(UsageError, match="curve"):
         write_preview(sky_of(np.zeros((1, 4, 4))), tmp_path / "x.png", curve="magic")

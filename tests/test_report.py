@@ -361,6 +361,15 @@ def test_a_target_that_cannot_be_is_refused_at_once(path, tmp_path, name, monkey
     assert name in result.stderr
 
 
+def test_a_page_never_replaces_its_tile(path, tmp_path):
+    before = path.read_bytes()
+    (tmp_path / "link.html").symlink_to(path)
+    words = ["report", "missing.fits", str(path), "-o", str(tmp_path / "link.html"), "--overwrite"]
+    result = CliRunner().invoke(cli, words)
+    assert (result.exit_code, "one of the inputs" in result.stderr) == (2, True)
+    assert path.read_bytes() == before
+
+
 def test_images_of_other_programs_are_refused(tmp_path):
     fits.PrimaryHDU(np.ones((9, 9), np.float32)).writeto(tmp_path / "other.fits")
     with pytest.raises(UsageError, match="not a tile"):

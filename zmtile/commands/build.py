@@ -193,23 +193,17 @@ def build(
     from zmtile.console import reporting, say
     from zmtile.frames.inputs import expand
     from zmtile.jsonout import dumps, report_of
-    from zmtile.tiles.target import check_tile_target
 
     with reporting(verbose, quiet, as_json, log_file, notes(ctx)) as progress:
         inputs = expand(frames)
         kept = [*inputs, *(Path(path) for path in (chosen.bias, chosen.dark, chosen.flat) if path)]
-        if output is not None:
-            check_tile_target(output, kept, overwrite)
-        if page is not None:
-            from zmtile.report.page import check_page_target
-
-            check_page_target(page, overwrite)
+        _check_targets(output, page, kept, overwrite)
 
         from zmtile.pipeline import plan_tile, stack_plan
 
         plan = plan_tile(inputs, chosen, resources, progress)
         target = output or Path(plan.default_name)
-        check_tile_target(target, kept, overwrite)
+        _check_targets(target, page, kept, overwrite)
         tile = None
         if not dry_run:
             tile = stack_plan(plan, resources, progress)
@@ -233,3 +227,15 @@ def build(
 
         say(summary(report))
     return int(report["exit_code"])
+
+
+def _check_targets(tile: Path | None, page: Path | None, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Refuse what cannot be written, and what is one of the inputs; nor is the page ever the tile."""
+    from zmtile.tiles.target import check_tile_target
+
+    if tile is not None:
+        check_tile_target(tile, inputs, overwrite)
+    if page is not None:
+        from zmtile.report.page import check_page_target
+
+        check_page_target(page, inputs if tile is None else [*inputs, tile], overwrite)

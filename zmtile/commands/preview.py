@@ -50,6 +50,6 @@ def preview(tile: Path, output: Path, overwrite: bool, curve: str, linked: bool,
     from zmtile.looks.skyimage import read_image
     from zmtile.tiles.target import check_target
 
-    check_target(output, overwrite)
+    check_target(output, overwrite, [tile])
     write_preview(read_image(tile), output, curve=curve, linked=linked, size=size, overwrite=overwrite)
     return 0

@@ -33,6 +33,6 @@ def report(tiles: tuple[Path, ...], output: Path, overwrite: bool) -> int:
     from zmtile.report.page import check_page_target, write_report
     from zmtile.report.tilereport import report_tile
 
-    check_page_target(output, overwrite)
+    check_page_target(output, tiles, overwrite)
     write_report([report_tile(read_image(path)) for path in tiles], output, overwrite)
     return 0

@@ -27,8 +27,8 @@ FOLDER = Path(__file__).parent / "page"
 SUFFIXES = (".html", ".htm")
 
 
-def check_page_target(path: Path, overwrite: bool) -> None:
-    """Refuse a target that cannot be written, or that is not named as a page, before any work is done.
+def check_page_target(path: Path, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Refuse a target that cannot be written, is an input, or is not named as a page, before any work.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def check_page_target(path: Path, overwrite: bool) -> None:
         raise TargetError(
             f"{path}: a report is an HTML page, its name says otherwise", "Let it end in .html."
         )
-    check_target(path, overwrite)
+    check_target(path, overwrite, inputs)
 
 
 def write_report(

@@ -20,8 +20,8 @@ NOT_FITS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".xisf", ".gz", ".fz", ".t
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
 
-def check_target(path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raise now, before any work is done, what `new_file` would raise for this target.
+def check_target(path: str | os.PathLike[str], overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Refuse a target, before any work is done, that is one of the inputs or that `new_file` would refuse.
 
     Whether the folder can be written to is found out by creating a file there, and removing it.
 
@@ -29,6 +29,10 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> None:
     ------
     TargetError
     """
+    if any(_is_same(path, other) for other in inputs):
+        raise TargetError(
+            f"{path}: the output is one of the inputs", "Choose another name, or take it out of the inputs."
+        )
     target = _resolved(path, overwrite)
     temporary = _temporary(target)
     try:
@@ -52,13 +56,7 @@ def check_tile_target(path: str | os.PathLike[str], inputs: Sequence[Path], over
             f"{target}: a tile is a plain FITS file, its name says otherwise",
             "Let it end in .fits; zmtile preview makes pictures of it.",
         )
-    with contextlib.suppress(OSError):  # what is wrong with the target, check_target says
-        if target.exists() and any(target.samefile(path) for path in inputs):
-            raise TargetError(
-                f"{target}: the output is one of the inputs",
-                "Choose another -o, or take it out of the inputs.",
-            )
-    check_target(target, overwrite)
+    check_target(target, overwrite, inputs)
 
 
 @contextlib.contextmanager
@@ -97,6 +95,14 @@ def new_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[BinaryIO
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     _sync_folder(target.parent)
+
+
+def _is_same(path: str | os.PathLike[str], other: Path) -> bool:
+    """Tell whether two paths lead to one file, or will, once it is there."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # one of them is not there yet
+        return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _resolved(path: str | os.PathLike[str], overwrite: bool) -> Path:
