@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmtile import options as known
+from zmtile.dependence import USED_BY
 from zmtile.errors import UsageError
 from zmtile.frames.calibrate import Calibration, Master
 from zmtile.frames.frame import Frame
-from zmtile.options import USED_BY, Options
+from zmtile.options import Options
 from zmtile.rules import MATCHED, QUANTITIES
 from zmtile.tiles.choices import CHOICES, choices_told, options_of
 from zmtile.tiles.header import tile_header

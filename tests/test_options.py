@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from zmtile import options
 from zmtile.errors import UsageError
-from zmtile.options import DEPENDS, Options, Resources, idle, parse_size
+from zmtile.options import Options, Resources, parse_size
 
 CHOICES = {
     "align": options.ALIGNMENTS,
@@ -156,31 +156,3 @@ def test_what_is_no_size_is_refused(text):
 def test_any_text_is_a_size_or_a_usage_error(text):
     with contextlib.suppress(UsageError):
         assert parse_size(text) >= 1
-
-
-OTHER = {
-    "kappa": (2.0, 3.0), "winsor_limits": (0.1, 0.1), "rewinsorize": True, "esd_outliers": 0.2,
-    "esd_alpha": 0.01, "minmax": (2, 2), "grow": 3, "kernel": "lanczos3", "clamp": False, "sky_degree": 1,
-    "weight": "fwhm", "feather": 9.0,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "chooser", "allowed"), DEPENDS)
-def test_what_does_nothing_beside_a_choice_is_idle_and_refused(name, chooser, allowed):
-    choices = (False, True) if chooser == "rewinsorize" else CHOICES[chooser]
-    for choice in choices:
-        values = Options().as_dict() | {chooser: choice, name: OTHER[name]}
-        if chooser == "rewinsorize":
-            values["reject"] = "winsor-quantile"
-        if choice not in allowed:
-            assert idle(values)[name].startswith(f"--{chooser.replace('_', '-')}")
-            with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}|kernel"):
-                Options(**values)
-        else:
-            assert chooser not in idle(values).get(name, "")
-
-
-def test_what_depends_on_an_idle_choice_is_judged_by_its_default():
-    values = Options().as_dict() | {"rewinsorize": True, "grow": 3, "reject": "sigma"}
-    assert idle(values) == {"rewinsorize": "--reject sigma"}
-    assert idle(Options().as_dict()) == {}

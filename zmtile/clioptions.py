@@ -12,8 +12,9 @@ import click
 from click.core import ParameterSource
 
 from zmtile.config import ON_THE_LINE, check_variables, given_elsewhere, long_name, read_settings
+from zmtile.dependence import idle
 from zmtile.errors import UsageError
-from zmtile.options import Options, idle, parse_size
+from zmtile.options import Options, parse_size
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -135,7 +136,7 @@ def stacking_options(ctx: click.Context, values: dict[str, Any]) -> Options:
     UsageError
         When values make no sense, or contradict each other.
     """
-    for name, chooser in idle(values).items():
+    for name, chooser in idle(values, DEFAULTS.as_dict()).items():
         if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
             _note(ctx, f"--{name.replace('_', '-')} is passed over: it does nothing with {chooser}")
             values[name] = getattr(Options, name)

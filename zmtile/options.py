@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from zmtile.dependence import refuse_idle
 from zmtile.errors import UsageError
 from zmtile.rules import MATCHED, parse_rule
 
@@ -15,7 +15,6 @@ __all__ = [
     "ALIGNMENTS",
     "CFA_WAYS",
     "COMBINES",
-    "DEPENDS",
     "EXTRA_PLANES",
     "FRAMINGS",
     "KERNELS",
@@ -24,11 +23,9 @@ __all__ = [
     "SCALED",
     "SKY_DEGREES",
     "TRANSFORMS",
-    "USED_BY",
     "WEIGHTS",
     "Options",
     "Resources",
-    "idle",
     "parse_size",
 ]
 
@@ -48,30 +45,6 @@ EXTRA_PLANES = ("mask", "weight")
 
 GIB = 2**30
 MAX_GROW = 32  # a block is worked on with a margin this wide
-
-# Options of the rejection, and the methods that look at them.
-USED_BY = {
-    "kappa": ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "auto"),
-    "winsor_limits": ("winsor-quantile",),
-    "rewinsorize": ("winsor-quantile",),
-    "esd_outliers": ("esd", "auto"),
-    "esd_alpha": ("esd", "auto"),
-    "minmax": ("minmax",),
-    "grow": ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "auto"),
-}
-
-
-# Options that only some values of another one look at.
-DEPENDS = (
-    *((name, "reject", methods) for name, methods in USED_BY.items()),
-    ("grow", "rewinsorize", (False,)),
-    ("grow", "cfa", ("demosaic",)),
-    ("kernel", "cfa", ("demosaic",)),
-    ("clamp", "cfa", ("demosaic",)),
-    ("sky_degree", "normalize", ("surface",)),
-    ("weight", "combine", ("mean",)),
-    ("feather", "combine", ("mean",)),
-)
 
 
 @dataclass(frozen=True)
@@ -200,51 +173,28 @@ class Options:
             )
         self._check_rejection()
         self._check_matching()
-        self._check_feather()
-        if self.cfa == "direct" and (self.kernel, self.clamp) != (type(self).kernel, type(self).clamp):
-            raise UsageError(
-                "--cfa direct interpolates nothing, so that --kernel and --no-clamp do nothing with it",
-                "Leave them out, or add --cfa demosaic.",
-            )
         if self.fill is not None and not abs(self.fill) < 3.4e38:  # float32
             raise UsageError(f"fill is {self.fill}", "Give a number, for instance 0; without it NaN stays.")
         if self.min_coverage < 1:
             raise UsageError(f"min coverage is {self.min_coverage}", "It is a number of frames, 1 or more.")
         if self.min_frames is not None and self.min_frames < 1:
             raise UsageError(f"min frames is {self.min_frames}", "It is a number of frames, 1 or more.")
-        if self.combine == "median" and self.weight not in ("none", type(self).weight):
-            raise UsageError(
-                f"--weight {self.weight} does nothing with --combine median",
-                "Leave it out, or add --combine mean.",
-            )
+        refuse_idle(self)
         self._check_rules()
 
     def _check_matching(self) -> None:
-        """Refuse values of the matching that make no sense, or contradict each other."""
+        """Refuse values of the matching that make no sense."""
         if self.sky_degree is not None and self.sky_degree not in SKY_DEGREES:
             raise UsageError(
                 f"sky degree is {self.sky_degree}", "Give 1 for a plane, 2 for a surface that bends."
             )
-        if self.sky_degree is not None and self.normalize != "surface":
-            raise UsageError(
-                f"--sky-degree belongs to surfaces, not to --normalize {self.normalize}",
-                "Add --normalize surface, or leave it out.",
-            )
-
-    def _check_feather(self) -> None:
-        """Refuse a width that is none, or that has no effect."""
         if not 0 <= self.feather < 1e6:
             raise UsageError(
                 f"feather is {self.feather}", "Give a width in pixels, for instance 100; 0 is none."
             )
-        if self.feather and self.combine == "median":
-            raise UsageError(
-                "--feather does nothing with --combine median: it has no weights",
-                "Leave it out, or add --combine mean.",
-            )
 
     def _check_rejection(self) -> None:
-        """Refuse values of the rejection that make no sense, or that the method has no use for."""
+        """Refuse values of the rejection that make no sense."""
         if not all(math.isfinite(k) and k > 0 for k in self.kappa):
             raise UsageError(f"kappa is {self.kappa}", "Give two positive numbers, for instance 3 3.")
         low, high = self.winsor_limits
@@ -266,21 +216,6 @@ class Options:
             raise UsageError(f"minmax is {self.minmax}", "Give two numbers of samples, for instance 1 1.")
         if not 0 <= self.grow <= MAX_GROW:
             raise UsageError(f"grow is {self.grow}", f"Give a number of pixels from 0 to {MAX_GROW}.")
-        if self.grow and self.rewinsorize:
-            raise UsageError(
-                "--grow takes samples away, --rewinsorize keeps them all", "Leave one of them out."
-            )
-        if self.grow and self.cfa == "direct":
-            raise UsageError(
-                "--grow needs samples side by side, --cfa direct leaves gaps between them",
-                "Leave one of them out.",
-            )
-        for name, methods in USED_BY.items():
-            if getattr(self, name) != getattr(type(self), name) and self.reject not in methods:
-                raise UsageError(
-                    f"--{name.replace('_', '-')} does nothing with --reject {self.reject}",
-                    f"Leave it out, or add --reject {' or '.join(methods)}.",
-                )
 
     def _check_rules(self) -> None:
         """Refuse rules on frames that are none, or that ask for what is not measured."""
@@ -329,28 +264,6 @@ class Resources:
     def workers(self) -> int:
         """Number of worker threads."""
         return self.threads or len(os.sched_getaffinity(0))
-
-
-def idle(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return which of the values, not at their defaults, do nothing beside the others, and why not.
-
-    Parameters
-    ----------
-    values : mapping
-        Of every field of `Options`.
-
-    Returns
-    -------
-    dict of str to str
-        From the field to the option that has no use for it: ``{'kappa': '--reject none'}``.
-    """
-    found: dict[str, str] = {}
-    for name, chooser, allowed in DEPENDS:
-        working = getattr(Options, chooser) if chooser in found else values[chooser]
-        if values[name] != getattr(Options, name) and working not in allowed:
-            told = f" {working}" if isinstance(working, str) else ""
-            found.setdefault(name, f"--{chooser.replace('_', '-')}{told}")
-    return found
 
 
 def parse_size(text: str) -> int:

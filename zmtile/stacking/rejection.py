@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zmtile.dependence import USED_BY
 from zmtile.errors import UsageError
 from zmtile.kernels.bounds import METHODS
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
-from zmtile.options import USED_BY, Options
+from zmtile.options import Options
 
 __all__ = ["critical_values", "recombination", "rejection", "settled", "student"]
 
