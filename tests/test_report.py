@@ -6,19 +6,21 @@ import json
 import math
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_choices import choices
 
 from zmtile import Options, UsageError, build_tile
 from zmtile.cli import cli
+from zmtile.clioptions import stacking_options
 from zmtile.commands.build import build
 from zmtile.looks.skyimage import SkyImage, read_image
 from zmtile.report import pictures
@@ -207,35 +209,24 @@ def test_the_sky_above_the_reference_is_what_was_taken_away(sky):
     assert math.copysign(1, sky_above(frame)[1]) == 1
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        Options(),
-        Options(kappa=(3.0, 2.5), reject="sigma", clamp=False, framing="union", fill=0.0, planes=()),
-        Options(hot_pixels=True, reject_frames=("fwhm<1.5*median", "stars>10"), reference="a b.fits"),
-        Options(reject="minmax", minmax=(2, 1), planes=("mask", "weight"), sky_degree=1, min_frames=3),
-        Options(bias="my bias.fits", dark="$d.fits", cfa="direct", combine="median", weight="none"),
-    ],
-)
-def test_the_command_gives_the_same_options_again(options, group, monkeypatch):
-    import zmtile.pipeline
-
-    handed = []
-
-    class Enough(Exception):
-        pass
-
-    def plan_tile(inputs, chosen, *rest):
-        handed.append(chosen)
-        raise Enough
-
-    monkeypatch.setattr(zmtile.pipeline, "plan_tile", plan_tile)
-    words = shlex.split(command_of(options, "again it's.fits").replace("\\\n", ""))
+@settings(deadline=None)
+@given(choices())
+@example(Options(kappa=(2.3456789, 3.0)))
+@example(Options(bias="my bias.fits", dark="$d.fits", reference="it's.fits"))
+def test_the_command_gives_the_same_options_again(chosen):
+    words = shlex.split(command_of(chosen, "again it's.fits").replace(" \\\n  ", " "))
     assert words[:3] == ["zmtile", "build", "@frames.txt"]
     assert words[-2:] == ["--output", "again it's.fits"]
-    with pytest.raises(Enough):
-        build.main([str(group[0]), *words[3:-2]], standalone_mode=False)
-    assert handed == [options]
+    context = build.make_context("build", words[2:])
+    values = {field.name: context.params[field.name] for field in fields(Options)}
+    assert stacking_options(context, values) == chosen
+
+
+def test_numbers_in_the_command_are_short():
+    told = command_of(Options(kappa=(2.3456789, 3.0), feather=100.0, fill=-0.1), "t.fits")
+    assert "--kappa 2.3456789 3 " in told
+    assert "--feather 100 " in told
+    assert "--fill -0.1 " in told
 
 
 def test_the_command_and_the_list_make_the_tile_again(path, sky, group, tmp_path):

@@ -46,8 +46,13 @@ def _argument(field: str, value: Any) -> str:
     if field == "reject_frames":
         return shlex.quote(", ".join(value))
     if isinstance(value, tuple):
-        return " ".join(f"{number:g}" for number in value)
-    return shlex.quote(str(value))
+        return " ".join(map(_number, value))
+    return shlex.quote(value) if isinstance(value, str) else _number(value)
+
+
+def _number(value: float) -> str:
+    """Return the shortest text from which the same number is read again: another one is another tile."""
+    return repr(value).removesuffix(".0")
 
 
 def input_list(frames: Sequence[FrameRecord]) -> str:
