@@ -16,20 +16,22 @@ from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_choices import choices
+from test_choices import choices, files
 
 from zmtile import Options, UsageError, build_tile
 from zmtile.cli import cli
 from zmtile.clioptions import stacking_options
 from zmtile.commands.build import build
+from zmtile.frames.inputs import expand
 from zmtile.looks.skyimage import SkyImage, read_image
 from zmtile.report import pictures
 from zmtile.report.charts import frame_charts, rejected_share, sky_above
-from zmtile.report.command import command_of, input_list
+from zmtile.report.command import command_of, input_list, unlisted
 from zmtile.report.maps import colour_maps, round_steps
 from zmtile.report.outlines import outlines
 from zmtile.report.page import page_of
 from zmtile.report.pictures import BUDGET, sky_pictures
+from zmtile.report.texts import shown
 from zmtile.report.tilereport import report_tile
 from zmtile.tiles.keywords import file_text
 from zmtile.tiles.recipe import read_recipe
@@ -253,9 +255,54 @@ def test_a_header_that_does_not_tell_every_option_says_so_in_place_of_the_comman
     assert report.no_command in page_of([report])
 
 
+def named(sky, *names):
+    return tuple(replace(sky.tile.frames[0], name=name) for name in names)
+
+
 def test_a_name_that_a_list_would_take_for_something_else_is_written_as_a_path(sky):
-    frames = [replace(sky.tile.frames[0], name=name) for name in ("#1.fits", "@2.fits", "a/3.fits")]
-    assert input_list(frames) == "./#1.fits\n./@2.fits\na/3.fits\n"
+    frames = named(sky, "#1.fits", "@2.fits", "a/3.fits", "\u30004.fits")
+    assert input_list(frames) == "./#1.fits\n./@2.fits\na/3.fits\n./\u30004.fits\n"
+
+
+ODD = st.sampled_from(
+    [" ", "\u00a0", "\u3000", "\u200d", "\u2028", "\ufeff", "#", "@", "\n", "\r", "\t", "\u202e", "é"]
+)
+
+
+@settings(deadline=None)
+@given(st.sets(files | st.lists(ODD, min_size=1, max_size=4).map("".join), min_size=1, max_size=5))
+def test_build_reads_from_the_list_on_the_page_the_names_that_it_holds(sky, tmp_path_factory, chosen):
+    folder = tmp_path_factory.mktemp("list")
+    for name in chosen:
+        (folder / name).touch()
+    frames = named(sky, *chosen)
+    told = {frame.name for row, frame in enumerate(frames) if row not in unlisted(frames)}
+    assert told >= {name for name in chosen if name.isprintable() and name == name.rstrip()}
+    listed = folder / "the list.txt"
+    listed.write_text(shown(input_list(frames)), encoding="utf-8", newline="")
+    assert {path.name for path in expand([f"@{listed}"])} == told
+
+
+def test_blanks_of_any_width_and_joiners_are_shown_as_they_are(sky, tmp_path):
+    names = ("M\u00a094.fits", "星\u3000野.fits", "a\u200db.fits")
+    told = rewritten(sky, tmp_path / "names.fits", frames=(*named(sky, *names), sky.tile.frames[3]))
+    text = page_of([report_tile(told)])
+    assert "\n".join([*names, sky.tile.frames[3].name]) in text
+    assert "\N{REPLACEMENT CHARACTER}" not in text
+
+
+@pytest.mark.parametrize("char", ["\x07", "\t", "\x9f", "\udcff", "\u202e", "\u2066", "\u200f", "\u061c"])
+def test_a_name_that_no_page_can_show_takes_the_list_and_the_command_away(sky, tmp_path, char):
+    name = f"a{char}b.fits"
+    frames = (sky.tile.frames[0], *named(sky, name), *sky.tile.frames[2:])
+    header = {"ZMT_REF": file_text(name), "ZMT_ARUL": "by the user"}
+    report = report_tile(rewritten(sky, tmp_path / "names.fits", header, frames=frames))
+    assert (report.command, report.inputs) == ("", "")
+    text = page_of([report])
+    assert char not in text
+    assert "a\N{REPLACEMENT CHARACTER}b.fits" in text
+    assert "a file name in it holds characters that no page can show" in text
+    assert "No frames.txt is shown: the name of frame 2 holds characters" in text
 
 
 class Page(HTMLParser):

@@ -1,4 +1,4 @@
-"""The command that makes a tile again, from the options in its header."""
+"""The command that makes a tile again and the list that it reads, from the header and FRAMES."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from zmtile.options import Options
+from zmtile.report.texts import shown
 from zmtile.tiles.records import FrameRecord
 
-__all__ = ["LIST", "command_of", "input_list"]
+__all__ = ["LIST", "command_of", "input_list", "unlisted"]
 
 LIST = "frames.txt"
 
@@ -56,9 +57,23 @@ def _number(value: float) -> str:
 
 
 def input_list(frames: Sequence[FrameRecord]) -> str:
-    """Return the list of inputs as `zmtile build` reads it, those included that were left out."""
-    return "".join(f"{_line(frame.name)}\n" for frame in frames)
+    """Return the list of inputs as `zmtile build` reads it, those included that were left out.
+
+    It holds only the names that it can, see `unlisted`.
+    """
+    return "".join(f"{_line(frame.name)}\n" for frame in frames if _fits(frame.name))
+
+
+def unlisted(frames: Sequence[FrameRecord]) -> tuple[int, ...]:
+    """Return which frames, by their rows, have names that the list on a page cannot hold as they are."""
+    return tuple(index for index, frame in enumerate(frames) if not _fits(frame.name))
+
+
+def _fits(name: str) -> bool:
+    """Tell whether a page shows the name, and a line holds it: blanks at its end would be dropped."""
+    return shown(name) == name and [name] == name.splitlines() == [name.rstrip()]
 
 
 def _line(name: str) -> str:
-    return f"./{name}" if name[:1] in ("#", "@", " ") else name
+    """Return the name as a list takes it for one: behind ./, nothing is a comment, a list or dropped."""
+    return f"./{name}" if name[:1] in ("#", "@", "\ufeff") or name != name.lstrip() else name

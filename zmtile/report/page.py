@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zmtile import __version__
-from zmtile.console import printable
 from zmtile.errors import TargetError
 from zmtile.report.maps import gradient
 from zmtile.report.pictures import CURVES
+from zmtile.report.texts import shown
 from zmtile.report.tilereport import TileReport
 from zmtile.tiles.target import check_target, new_file
 
@@ -106,4 +106,4 @@ def _template() -> Template:
 
 def _shown(value: Any) -> Any:
     """Take the control characters out of a text: a header may hold any. Markup is the package's own."""
-    return printable(value) if type(value) is str else value
+    return shown(value) if type(value) is str else value

@@ -14,10 +14,11 @@ from zmtile.looks.facts import facts_of
 from zmtile.looks.factsheet import CELLS, fact_lines
 from zmtile.looks.skyimage import SkyImage
 from zmtile.report.charts import Chart, coverage_chart, frame_charts, rejected_share
-from zmtile.report.command import command_of, input_list
+from zmtile.report.command import command_of, input_list, unlisted
 from zmtile.report.maps import ColourMap, colour_maps
 from zmtile.report.outlines import Outline, outlines
 from zmtile.report.pictures import Picture, sky_pictures
+from zmtile.report.texts import shown
 from zmtile.tiles.recipe import read_recipe
 from zmtile.tiles.records import FrameRecord
 from zmtile.tiles.tile import Tile
@@ -72,11 +73,13 @@ class TileReport:
         Title, and 'number' or 'text', of the table's columns behind the name.
     table : tuple of Row
     command : str
-        What makes the tile again; '' if its header does not tell all of it.
+        What makes the tile again; '' if its header does not tell all of it, or no page can show it.
     no_command : str
-        What it does not tell.
+        What hinders it.
     inputs : str
-        The list of frames that the command reads.
+        The list of frames that the command reads; '' if no page can show all of it.
+    no_inputs : str
+        What hinders it.
     """
 
     name: str
@@ -98,6 +101,7 @@ class TileReport:
     command: str
     no_command: str
     inputs: str
+    no_inputs: str
 
     @property
     def colours(self) -> tuple[str, ...]:
@@ -125,6 +129,7 @@ def report_tile(sky: SkyImage) -> TileReport:
     around = outlines(tile, sky.bottom_up)
     rows, cols = tile.shape[-2:]
     command, no_command = _command(sky.path)
+    inputs, no_inputs = _inputs(tile)
     return TileReport(
         name=sky.path.name,
         subject=", ".join(facts["subject"].values()),
@@ -144,16 +149,32 @@ def report_tile(sky: SkyImage) -> TileReport:
         table=tuple(_table(tile, facts)),
         command=command,
         no_command=no_command,
-        inputs=input_list(tile.frames),
+        inputs=inputs,
+        no_inputs=no_inputs,
     )
 
 
 def _command(path: Path) -> tuple[str, str]:
-    """Return the command, or what the header does not tell: another version may have written it."""
+    """Return the command, or what hinders it: another version may have written the header."""
     try:
-        return command_of(read_recipe(path).options, path.name), ""
+        command = command_of(read_recipe(path).options, path.name)
     except UsageError as error:
         return "", error.what.removeprefix(f"{path}: ")
+    if shown(command) != command:
+        return "", "a file name in it holds characters that no page can show"
+    return command, ""
+
+
+def _inputs(tile: Tile) -> tuple[str, str]:
+    """Return the list of frames, or what hinders it: a part of it would be another list."""
+    if not (rows := unlisted(tile.frames)):
+        return input_list(tile.frames), ""
+    numbers = ", ".join(str(row + 1) for row in rows[:5]) + f" and {len(rows) - 5} more" * (len(rows) > 5)
+    many = len(rows) > 1
+    return "", (
+        f"{'the names' if many else 'the name'} of frame{'s' * many} {numbers} {'hold' if many else 'holds'} "
+        f"characters that no page can show, or ends of lines, or a blank at the end"
+    )
 
 
 def _beyond(around: tuple[Outline, ...], rows: int, cols: int) -> dict[str, float]:
