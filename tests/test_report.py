@@ -25,7 +25,7 @@ from zmtile.commands.build import build
 from zmtile.frames.inputs import expand
 from zmtile.looks.skyimage import SkyImage, read_image
 from zmtile.report import pictures
-from zmtile.report.charts import frame_charts, rejected_share, sky_above
+from zmtile.report.charts import frame_charts, not_matched, rejected_share, sky_above
 from zmtile.report.command import command_of, input_list, unlisted
 from zmtile.report.maps import colour_maps, round_steps
 from zmtile.report.outlines import outlines
@@ -179,9 +179,40 @@ def test_what_no_frame_has_gets_no_chart_and_frames_that_were_left_out_stand_apa
     lost = replace(sky.tile.frames[0], used=False, rms=math.nan, scale=nothing, offset=nothing, nmatch=0)
     tile = replace(sky.tile, frames=(lost, lost))
     charts = {c.title: c.svg for c in frame_charts(tile, "")}
-    assert {"FWHM", "Noise"} <= set(charts)
+    assert {"FWHM", "Noise before scaling"} <= set(charts)
     assert not {"Residual", "Stars matched", "Scale", "Sky above the reference"} & set(charts)
     assert charts["FWHM"].count("#d9822b") == 2
+
+
+@pytest.mark.parametrize(
+    ("normalize", "sky_shown", "scale_shown"),
+    [
+        ("none", False, False),
+        ("offset", True, False),
+        ("scale", False, True),
+        ("both", True, True),
+        ("surface", True, True),
+        (None, False, False),
+    ],
+)
+def test_what_was_not_matched_gets_no_chart_and_a_line_says_why(sky, normalize, sky_shown, scale_shown):
+    tile = replace(sky.tile, header=sky.tile.header.copy())
+    if normalize is None:
+        del tile.header["ZMT_NORM"]
+    else:
+        tile.header["ZMT_NORM"] = normalize
+    titles = {chart.title for chart in frame_charts(tile, "")}
+    assert ("Sky above the reference" in titles, "Scale" in titles) == (sky_shown, scale_shown)
+    told = not_matched(tile)
+    left_out = told.partition(":")[0]
+    assert ("sky above the reference" not in left_out, "scale" not in left_out) == (sky_shown, scale_shown)
+    assert told == "" or (normalize or "no ZMT_NORM") in told
+
+
+def test_the_page_says_which_charts_are_left_out(sky, tmp_path):
+    report = report_tile(rewritten(sky, tmp_path / "none.fits", {"ZMT_NORM": "none", "ZMT_SDEG": 0}))
+    assert report.no_charts.startswith("No charts of sky above the reference and scale: ")
+    assert report.no_charts in page_of([report])
 
 
 def test_a_single_frame_gets_an_axis_with_its_value_in_the_middle(group, tmp_path):

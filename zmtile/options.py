@@ -18,6 +18,7 @@ __all__ = [
     "EXTRA_PLANES",
     "FRAMINGS",
     "KERNELS",
+    "LEVELLED",
     "NORMALIZATIONS",
     "REJECTIONS",
     "SCALED",
@@ -35,6 +36,8 @@ FRAMINGS = ("reference", "union", "intersection")
 NORMALIZATIONS = ("none", "offset", "scale", "both", "surface")
 # Those of them that measure the flux scale of each frame.
 SCALED = ("scale", "both", "surface")
+# Those that match the level of the sky.
+LEVELLED = ("offset", "both", "surface")
 SKY_DEGREES = (1, 2)
 WEIGHTS = ("none", "noise", "fwhm", "stars")
 REJECTIONS = ("winsor", "winsor-quantile", "sigma", "mad", "linear-fit", "esd", "minmax", "auto", "none")

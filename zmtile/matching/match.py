@@ -20,7 +20,7 @@ from zmtile.matching.fluxscale import flux_scales
 from zmtile.matching.pairs import pair_frames
 from zmtile.matching.skysurface import sky_surfaces
 from zmtile.matching.weights import frame_weights, known
-from zmtile.options import SCALED, Options
+from zmtile.options import LEVELLED, SCALED, Options
 from zmtile.progress import Progress
 from zmtile.registration.mapping import Bent, apply, scale_of
 from zmtile.registration.transform import Matrix
@@ -100,7 +100,7 @@ def match(
     progress.step()
     area = np.array([scale_of(m) ** 2 for m in maps])
     surface = np.zeros((count, channels, 1))
-    if options.normalize in ("offset", "both", "surface"):
+    if options.normalize in LEVELLED:
         degree = _degree(frames, maps, reference, options)
         surface = sky_surfaces(frames, stats, maps, pairs, reference, scale / area[:, None], degree)
     noise = np.array([s.noise for s in stats]) * scale / area[:, None]

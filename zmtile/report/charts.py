@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
+from zmtile.options import LEVELLED, SCALED
 from zmtile.report.maps import round_steps
 from zmtile.tiles.records import FrameRecord
 from zmtile.tiles.tile import Tile
 
-__all__ = ["Chart", "Quantity", "coverage_chart", "frame_charts", "rejected_share", "sky_above"]
+__all__ = [
+    "Chart",
+    "Quantity",
+    "coverage_chart",
+    "frame_charts",
+    "not_matched",
+    "rejected_share",
+    "sky_above",
+]
 
 WIDTH, HEIGHT = 330, 150
 CHANNEL_COLOURS = ("#dc4b46", "#2f9e57", "#3b82d6")
@@ -36,6 +45,9 @@ class Quantity:
         From a frame to its values, one or one for each channel; NaN where it is not known.
     zero : bool
         The axis begins at 0.
+    matched_by : tuple of str, optional
+        Normalizations that measure it. With others FRAMES holds what changes nothing, 0 or 1, whatever
+        the frame is like.
     """
 
     title: str
@@ -43,6 +55,11 @@ class Quantity:
     form: str
     values: Callable[[FrameRecord], Sequence[float]]
     zero: bool = False
+    matched_by: tuple[str, ...] | None = None
+
+    def measured(self, normalize: str) -> bool:
+        """Tell whether a normalization measures it."""
+        return self.matched_by is None or normalize in self.matched_by
 
     def told(self, frame: FrameRecord) -> str:
         """Return the title, the values and the unit."""
@@ -87,16 +104,16 @@ def _quantities(samples: int, reference: str) -> tuple[Quantity, ...]:
         Quantity("FWHM", "px", ".2f", lambda f: (f.fwhm,)),
         Quantity("Residual", "px", ".3f", lambda f: matched(f, f.rms), True),
         Quantity("Stars matched", "", ".0f", lambda f: matched(f, f.nmatch or math.nan), True),
-        Quantity("Sky above the reference", "ADU", "+.1f", sky_above),
-        Quantity("Noise", "ADU", ".2f", lambda f: f.noise),
-        Quantity("Scale", "", ".4f", lambda f: f.scale),
+        Quantity("Sky above the reference", "ADU", "+.1f", sky_above, matched_by=LEVELLED),
+        Quantity("Noise before scaling", "ADU", ".2f", lambda f: f.noise),
+        Quantity("Scale", "", ".4f", lambda f: f.scale, matched_by=SCALED),
         Quantity("Weight", "", ".3f", lambda f: f.weight, True),
         Quantity("Rejected", "%", ".3f", lambda f: (100 * rejected_share(f, samples),), True),
     )
 
 
 def frame_charts(tile: Tile, reference: str) -> Iterator[Chart]:
-    """Yield a chart of each quantity against the number of the frame; none of what no frame has.
+    """Yield a chart of each quantity against the number of the frame; none of what was not measured.
 
     Parameters
     ----------
@@ -105,9 +122,27 @@ def frame_charts(tile: Tile, reference: str) -> Iterator[Chart]:
         Name of the reference frame.
     """
     for quantity in _quantities(tile.image.size, reference):
+        if not quantity.measured(_normalize(tile)):
+            continue
         points = list(_points(quantity, tile.frames, reference))
         if points:
             yield Chart(quantity.title, quantity.unit, _by_frame(quantity, points, tile.frames))
+
+
+def not_matched(tile: Tile) -> str:
+    """Return which charts the tile's normalization leaves out, and why; '' for none."""
+    titles = [q.title for q in _quantities(tile.image.size, "") if not q.measured(_normalize(tile))]
+    if not titles:
+        return ""
+    many, normalize = len(titles) > 1, _normalize(tile)
+    why = "the header does not tell whether the frames were matched (no ZMT_NORM)"
+    if normalize:
+        why = f"the frames were not matched in {'them' if many else 'it'} (ZMT_NORM is {normalize})"
+    return f"No chart{'s' * many} of {' and '.join(titles).lower()}: {why}."
+
+
+def _normalize(tile: Tile) -> str:
+    return str(tile.header.get("ZMT_NORM", ""))
 
 
 def _points(quantity: Quantity, frames: Sequence[FrameRecord], reference: str) -> Iterator[dict[str, Any]]:

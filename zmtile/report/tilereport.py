@@ -13,7 +13,7 @@ from zmtile.errors import UsageError
 from zmtile.looks.facts import facts_of
 from zmtile.looks.factsheet import CELLS, fact_lines
 from zmtile.looks.skyimage import SkyImage
-from zmtile.report.charts import Chart, coverage_chart, frame_charts, rejected_share
+from zmtile.report.charts import Chart, coverage_chart, frame_charts, not_matched, rejected_share
 from zmtile.report.command import command_of, input_list, unlisted
 from zmtile.report.maps import ColourMap, colour_maps
 from zmtile.report.outlines import Outline, outlines
@@ -69,6 +69,8 @@ class TileReport:
     coverage : Chart
         How many pixels have how many frames.
     charts : tuple of Chart
+    no_charts : str
+        Which are left out since the frames were not matched in them; '' for none.
     columns : tuple of (str, str)
         Title, and 'number' or 'text', of the table's columns behind the name.
     table : tuple of Row
@@ -96,6 +98,7 @@ class TileReport:
     beyond: dict[str, float]
     coverage: Chart
     charts: tuple[Chart, ...]
+    no_charts: str
     columns: tuple[tuple[str, str], ...]
     table: tuple[Row, ...]
     command: str
@@ -145,6 +148,7 @@ def report_tile(sky: SkyImage) -> TileReport:
         beyond=_beyond(around, rows, cols),
         coverage=coverage_chart(facts["tile"]["coverage"]),
         charts=tuple(frame_charts(tile, facts["tile"]["reference"])),
+        no_charts=not_matched(tile),
         columns=tuple((title, "text" if title == "date" else "number") for title in CELLS),
         table=tuple(_table(tile, facts)),
         command=command,
