@@ -276,6 +276,33 @@ def test_the_command_and_the_list_make_the_tile_again(path, sky, group, tmp_path
     np.testing.assert_array_equal(again.image, sky.image)
 
 
+@pytest.mark.parametrize(
+    ("masters", "told"),
+    [
+        ({}, None),
+        (
+            {"flat": "flat.fits"},
+            "Of its flat a tile knows the file name, not the folder: put the file into",
+        ),
+        (
+            {"dark": "d.fits", "flat": "f.fits"},
+            "Of its dark and flat a tile knows the file names, not the fo",
+        ),
+        (
+            {"bias": "b.fits", "dark": "d.fits", "flat": "none"},
+            "Of its bias, dark and flat a tile knows the file names, not the folder: put the files into",
+        ),
+    ],
+)
+def test_the_page_says_where_to_put_the_masters_that_the_command_names(sky, tmp_path, masters, told):
+    cards = {f"ZMT_{kind.upper()}": name for kind, name in masters.items()}
+    proofs = {f"ZMT_{kind[0].upper()}SHA": "ab" * 8 for kind in masters}
+    report = report_tile(rewritten(sky, tmp_path / "masters.fits", cards | proofs))
+    text = page_of([report])
+    assert all(f"--{kind} {name}" in report.command for kind, name in masters.items())
+    assert told in text if told else "not the folder" not in text
+
+
 def test_a_header_that_does_not_tell_every_option_says_so_in_place_of_the_command(sky, tmp_path):
     header = sky.tile.header.copy()
     del header["ZMT_GROW"]

@@ -26,6 +26,9 @@ from zmtile.tiles.tile import Tile
 __all__ = ["Row", "TileReport", "report_tile"]
 
 
+MASTERS = ("bias", "dark", "flat")
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of the table of frames.
@@ -78,6 +81,8 @@ class TileReport:
         What makes the tile again; '' if its header does not tell all of it, or no page can show it.
     no_command : str
         What hinders it.
+    masters : tuple of str
+        Those of bias, dark and flat that the command names.
     inputs : str
         The list of frames that the command reads; '' if no page can show all of it.
     no_inputs : str
@@ -103,6 +108,7 @@ class TileReport:
     table: tuple[Row, ...]
     command: str
     no_command: str
+    masters: tuple[str, ...]
     inputs: str
     no_inputs: str
 
@@ -131,7 +137,7 @@ def report_tile(sky: SkyImage) -> TileReport:
     left_out = len(facts["tile"]["left_out"])
     around = outlines(tile, sky.bottom_up)
     rows, cols = tile.shape[-2:]
-    command, no_command = _command(sky.path)
+    command, no_command, masters = _command(sky.path)
     inputs, no_inputs = _inputs(tile)
     return TileReport(
         name=sky.path.name,
@@ -153,20 +159,22 @@ def report_tile(sky: SkyImage) -> TileReport:
         table=tuple(_table(tile, facts)),
         command=command,
         no_command=no_command,
+        masters=masters,
         inputs=inputs,
         no_inputs=no_inputs,
     )
 
 
-def _command(path: Path) -> tuple[str, str]:
-    """Return the command, or what hinders it: another version may have written the header."""
+def _command(path: Path) -> tuple[str, str, tuple[str, ...]]:
+    """Return the command, or what hinders it (another version may have written the header), and its masters."""
     try:
-        command = command_of(read_recipe(path).options, path.name)
+        options = read_recipe(path).options
     except UsageError as error:
-        return "", error.what.removeprefix(f"{path}: ")
+        return "", error.what.removeprefix(f"{path}: "), ()
+    command = command_of(options, path.name)
     if shown(command) != command:
-        return "", "a file name in it holds characters that no page can show"
-    return command, ""
+        return "", "a file name in it holds characters that no page can show", ()
+    return command, "", tuple(kind for kind in MASTERS if getattr(options, kind) is not None)
 
 
 def _inputs(tile: Tile) -> tuple[str, str]:
