@@ -108,6 +108,31 @@ def test_maps_have_the_shape_of_the_tile_and_a_scale_of_round_numbers(sky):
     assert pixels(maps["Rejected above"].data).shape == shown.shape
 
 
+def test_an_end_of_a_scale_says_where_values_lie_beyond_it(sky):
+    ramp = np.linspace(1, 2, 40_000, dtype=np.float32).reshape(200, 200)
+    full = np.full(ramp.shape, 1000, np.uint16)
+    few, one = np.zeros_like(full), np.zeros_like(full)
+    few[:, :100] = np.linspace(0, 100, 20_000).reshape(200, 100).astype(np.uint16)
+    one[0, 0] = 500
+    tile = replace(sky.tile, image=ramp, uncert=ramp, weight=ramp, coverage=full, rejhigh=few, rejlow=one)
+    maps = {m.name: m for m in colour_maps(tile, bottom_up=False)}
+    assert {name: (m.below, m.above) for name, m in maps.items()} == {
+        "Coverage": ("", ""),
+        "Uncertainty": ("≤ 1.005", "≥ 1.995"),
+        "Rejected above": ("", f"≥ {np.quantile(few / 10, 0.995):.2f}"),
+        "Rejected below": ("", "≥ 1.00"),
+    }
+
+
+def test_a_scale_of_one_value_has_nothing_beyond(sky):
+    flat = np.full((20, 20), 3.7, np.float32)
+    none = np.zeros(flat.shape, np.uint16)
+    tile = replace(
+        sky.tile, image=flat, uncert=flat, weight=flat, coverage=none + 4, rejlow=none, rejhigh=none
+    )
+    assert {m.below + m.above for m in colour_maps(tile, bottom_up=False)} == {""}
+
+
 def test_a_bottom_up_tile_is_turned_over_with_its_outlines(sky):
     upright, over = (next(colour_maps(sky.tile, turned)) for turned in (False, True))
     np.testing.assert_array_equal(pixels(over.data), pixels(upright.data)[::-1])

@@ -47,6 +47,8 @@ class ColourMap:
         The picture as a ``data:`` URL, transparent where there is no data.
     ticks : tuple of (float, str)
         Places on the colour bar, 0 … 1, and their labels.
+    below, above : str
+        What an end of the bar stands for, '≤ 1.50' for instance, where values lie beyond it; else ''.
     """
 
     name: str
@@ -54,6 +56,8 @@ class ColourMap:
     meaning: str
     data: str
     ticks: tuple[tuple[float, str], ...]
+    below: str
+    above: str
 
 
 def colour_maps(tile: Tile, bottom_up: bool) -> Iterator[ColourMap]:
@@ -116,7 +120,15 @@ def _drawn(
         high = low + max(abs(low) * 0.01, 1.0)
     share = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
     ticks = tuple(((value - low) / (high - low), label) for value, label in round_steps(low, high, most))
-    return ColourMap(name, unit, meaning, encoded(_coloured(share), quality), ticks)
+    known = values[np.isfinite(values)]
+    below = f"≤ {_end(low, high - low)}" if (known < low).any() else ""
+    above = f"≥ {_end(high, high - low)}" if (known > high).any() else ""
+    return ColourMap(name, unit, meaning, encoded(_coloured(share), quality), ticks, below, above)
+
+
+def _end(value: float, width: float) -> str:
+    """Write an end of a scale to a hundredth of its width."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(width)))}f}"
 
 
 def _coloured(share: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -166,7 +166,7 @@ def report_tile(sky: SkyImage) -> TileReport:
 
 
 def _command(path: Path) -> tuple[str, str, tuple[str, ...]]:
-    """Return the command, or what hinders it (another version may have written the header), and its masters."""
+    """Return the command, or what hinders it (another version wrote the header, perhaps), and its masters."""
     try:
         options = read_recipe(path).options
     except UsageError as error:
