@@ -1,5 +1,6 @@
 """The log file has everything, whatever the terminal shows."""
 
+import gzip
 import re
 
 import pytest
@@ -46,13 +47,33 @@ def test_a_rebuild_has_a_log_as_well(group, tmp_path):
     assert "MT_COVERAGE: propagate_mask=True" in (tmp_path / "l").read_text()
 
 
-def test_no_frame_becomes_a_log(group, tmp_path):
-    frame = tmp_path / "frame.log"
-    frame.write_bytes(group[0].read_bytes())
-    for place, what in ((frame, "this is a FITS file"), (tmp_path / "no/where", "cannot be written"),
-                        (tmp_path, "directory")):  # fmt: skip
-        done = zm("build", *group, "-o", tmp_path / "t.fits", "--log-file", place)
-        assert done.exit_code == 2
-        assert what in done.stderr
-    assert frame.read_bytes() == group[0].read_bytes()
+@pytest.mark.parametrize("kind", ["frame", "packed frame", "list", "options", "picture", "other log"])
+def test_nothing_but_a_log_is_continued(group, tmp_path, kind):
+    path = tmp_path / "kept"
+    content = {
+        "frame": group[0].read_bytes(),
+        "packed frame": gzip.compress(group[0].read_bytes()),
+        "list": "".join(f"{frame}\n" for frame in group).encode(),
+        "options": b"[build]\ngrow = 3\n",
+        "picture": b"\x89PNG\r\n\x1a\n",
+        "other log": b"2026-01-01T00:00:00.000Z DEBUG   another program 1.0: build\n",
+    }[kind]
+    path.write_bytes(content)
+    words = {"list": [f"@{path}"], "options": [*group, "--config", path]}.get(kind, [*group, path])
+    done = zm("build", *words, "-o", tmp_path / "t.fits", "--log-file", path)
+    assert (done.exit_code, "kept: this file is no log of zmtile" in done.stderr) == (2, True)
+    assert path.read_bytes() == content
     assert not (tmp_path / "t.fits").exists()
+
+
+def test_an_empty_file_becomes_a_log(group, tmp_path):
+    (tmp_path / "l").touch()
+    done = zm("build", *group, "-o", tmp_path / "t.fits", "--log-file", tmp_path / "l", "--dry-run")
+    assert (done.exit_code, "ended after" in (tmp_path / "l").read_text()) == (0, True)
+
+
+def test_a_place_that_cannot_hold_a_log_is_refused(group, tmp_path):
+    for place, what in ((tmp_path / "no/where", "cannot be written"), (tmp_path, "directory")):
+        done = zm("build", *group, "-o", tmp_path / "t.fits", "--log-file", place)
+        assert (done.exit_code, what in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []

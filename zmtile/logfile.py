@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
+import re
 import shlex
 import sys
 import time
@@ -12,11 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zmtile import __version__
-from zmtile.errors import TargetError
+from zmtile.errors import TargetError, UsageError
 
 __all__ = ["logged_to"]
 
 log = logging.getLogger("zmtile")
+
+# How a log begins, whatever it tells then.
+_BEGIN = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z DEBUG   zmtile \S+: ")
 
 
 class _Lines(logging.Formatter):
@@ -35,7 +39,8 @@ class _Lines(logging.Formatter):
 def logged_to(path: Path | None) -> Iterator[bool]:
     """Append the notes of the package to a file, for the time of a run.
 
-    Which of them, the level of the logger decides.
+    Which of them, the level of the logger decides. A file that exists is continued if it is empty or a
+    log of this program; any other may be an input, a list or the user's options.
 
     Yields
     ------
@@ -44,8 +49,10 @@ def logged_to(path: Path | None) -> Iterator[bool]:
 
     Raises
     ------
+    UsageError
+        When the file holds something else.
     TargetError
-        When it cannot be written, or when it is a FITS file: none of the inputs is ever written.
+        When it cannot be written.
     """
     if path is None:
         yield False
@@ -55,8 +62,9 @@ def logged_to(path: Path | None) -> Iterator[bool]:
             raise TargetError(f"{path}: the log cannot be written there", "Name a file.")
         if path.exists():
             with open(path, "rb") as file:
-                if file.read(6) == b"SIMPLE":
-                    raise TargetError(f"{path}: this is a FITS file, no log", "Choose another --log-file.")
+                begin = file.read(100)
+            if begin and not _BEGIN.match(begin):
+                raise UsageError(f"{path}: this file is no log of zmtile", "Choose another --log-file.")
         handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise TargetError(
