@@ -212,24 +212,51 @@ def test_every_option_but_those_of_the_line_has_a_variable():
             if isinstance(option, click.Option):
                 long = max(option.opts, key=len)[2:]
                 own = f"ZMTILE_{name}_{long}".upper().replace("-", "_")
-                assert option.envvar == {"config": "ZMTILE_CONFIG", "json": None}.get(long, own)
+                known = {"config": "ZMTILE_CONFIG", "json": None, "overwrite": None}
+                assert option.envvar == known.get(long, own)
 
 
-def test_a_variable_that_no_option_takes_is_an_error():
-    for words in (["build", "light.fits"], ["config", "show"]):
-        result = zm(*words, ZMTILE_BUILD_KAPA="3 3")
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ZMTILE_BUILD_KAPA", "ZMTILE_BUILD_KAPPA"),
+        ("ZMTILE_BIULD_KAPPA", "ZMTILE_BUILD_KAPPA"),
+        ("ZMTILE_KAPPA", "ZMTILE_BUILD_KAPPA"),
+        ("ZMTILE_CONFG", "ZMTILE_CONFIG"),
+    ],
+)
+def test_a_variable_that_no_option_takes_is_an_error(name, nearest):
+    for words in (["build", "light.fits"], ["check", "tile.fits"], ["config", "show"]):
+        result = zm(*words, **{name: "3 3"})
         assert result.exit_code == 2
-        assert "ZMTILE_BUILD_KAPA: no option of build takes this variable" in result.stderr
-        assert "The nearest name is ZMTILE_BUILD_KAPPA" in result.stderr
-    assert zm("check", "nix.fits", ZMTILE_BUILD_KAPA="3 3", ZMTILE_HOME="x").stderr.startswith(
-        "zmtile: error: nix.fits: no such file"
-    )
+        assert f"{name}: no option takes this variable" in result.stderr
+        assert f"The nearest name is {nearest};" in result.stderr
 
 
-def test_whether_the_reader_is_a_program_is_said_on_the_line(home):
-    path = write(home / "c.toml", "[build]\njson = true\n")
-    result = zm("build", "light.fits", "--config", path)
-    assert (result.exit_code, "no option of build is called json" in result.stderr) == (2, True)
+def test_variables_of_another_command_or_program_are_none_of_its_business():
+    variables = {"ZMTILE_BUILD_KAPPA": "3 3", "_ZMTILE_OTHER": "x", "ZMTILER": "x"}
+    result = zm("check", "nix.fits", **variables)
+    assert result.stderr.startswith("zmtile: error: nix.fits: no such file")
+
+
+@pytest.mark.parametrize("option", ["json", "overwrite"])
+def test_what_is_meant_for_one_run_is_said_on_the_line(home, option):
+    write(user_file(), f"[build]\n{option} = true\n")
+    variable = f"ZMTILE_BUILD_{option.upper()}"
+    for where, variables in ((f"{user_file()}, [build]", {}), (variable, {variable: "1"})):
+        result = zm("build", "light.fits", **variables)
+        assert result.exit_code == 2
+        assert f"{where}: --{option} is taken from the command line alone" in result.stderr
+
+
+def test_home_may_be_written_as_the_shell_has_it(handed, home, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    text = "[build]\nflat = '~/f.fits'\nreference = '~/l.fits'\n[rebuild]\ninputs = ['~/n1', '@~/n2.txt']\n"
+    path = write(home / "c.toml", text)
+    chosen = handed("--config", path)[0]
+    assert (chosen.flat, chosen.reference) == ("/home/me/f.fits", "/home/me/l.fits")
+    told = json.loads(zm("config", "show", "rebuild", "--config", path, "--json").stdout)
+    assert told["commands"]["rebuild"]["inputs"]["value"] == ["/home/me/n1", "@/home/me/n2.txt"]
 
 
 def test_without_a_command_of_its_own_config_shows_its_help():

@@ -1,6 +1,6 @@
 """Real light frames, which are not part of the project: skipped where they are not at hand.
 
-They are looked for in the folder that ZMTILE_REAL_FRAMES names, or in ../shared/data.
+They are looked for in the folder that REAL_FRAMES names, or in ../shared/data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from astropy.io import fits
 from zmtile import Options, build_tile
 from zmtile.pipeline import plan_tile
 
-FOLDER = Path(os.environ.get("ZMTILE_REAL_FRAMES", Path(__file__).parents[2] / "shared" / "data"))
+FOLDER = Path(os.environ.get("REAL_FRAMES", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def group(name):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from zmtile.config import ON_THE_LINE, check_variables, given_elsewhere, long_name, read_settings
+from zmtile.config import ON_THE_LINE, check_variables, given_elsewhere, read_settings, variable_of
 from zmtile.dependence import idle
 from zmtile.errors import UsageError
 from zmtile.options import Options, parse_size
@@ -103,8 +103,7 @@ def configurable(command: Configurable) -> Configurable:
     """Let a command take its options from the environment and from files, too."""
     for option in command.params:
         if isinstance(option, click.Option) and option.name not in ON_THE_LINE:
-            name = f"{command.name}_{long_name(option)}"
-            option.envvar = f"ZMTILE_{name.replace('-', '_').upper()}"
+            option.envvar = variable_of(str(command.name), option)
     config = SectionOption(
         ["--config"],
         type=click.Path(dir_okay=False, path_type=Path),

@@ -28,11 +28,13 @@ __all__ = [
     "read_settings",
     "toml",
     "user_file",
+    "variable_of",
 ]
 
 FILE_NAME = "zmtile.toml"
-# Given on the command line alone: they name a file, end the run, or are for the one who calls.
-ON_THE_LINE = ("config", "help", "as_json")
+# Given on the command line alone: they name a file, end the run, are for the one who calls, or let files be
+# replaced, which is meant for one run and not for all to come.
+ON_THE_LINE = ("config", "help", "as_json", "overwrite")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,17 @@ def user_file() -> Path:
 def long_name(option: click.Parameter) -> str:
     """Return the name of an option as in a file: the long one, without the dashes before it."""
     return max(option.opts, key=len).lstrip("-")
+
+
+def variable_of(command: str, option: click.Parameter) -> str:
+    """Return the name of the environment variable of an option."""
+    return f"ZMTILE_{command}_{long_name(option)}".replace("-", "_").upper()
+
+
+def _commands(root: click.Context) -> dict[str, click.Command]:
+    """Return the commands that have options of their own."""
+    assert isinstance(root.command, click.Group)
+    return {name: c for name, c in root.command.commands.items() if not isinstance(c, click.Group)}
 
 
 def _settings_of(ctx: click.Context) -> Settings:
@@ -98,21 +111,31 @@ def read_settings(ctx: click.Context, given: Path | None) -> Settings:
 
 
 def check_variables(ctx: click.Context) -> None:
-    """Refuse variables that look as if they held an option of a command, and do not.
+    """Refuse variables that look as if they held an option of any command, and do not.
 
     Raises
     ------
     UsageError
     """
-    known = {str(option.envvar) for option in ctx.command.params if option.envvar}
-    prefix = f"ZMTILE_{ctx.info_name}_".upper()
+    options = [(name, p) for name, c in _commands(ctx.find_root()).items() for p in c.params]
+    known = {str(option.envvar) for _, option in options if option.envvar}
+    on_the_line = {variable_of(name, p): p for name, p in options if p.name in ON_THE_LINE and not p.envvar}
     for name in sorted(os.environ):
-        if name.startswith(prefix) and name not in known:
+        if name in on_the_line:
+            raise _only_on_the_line(name, long_name(on_the_line[name]))
+        if name.startswith("ZMTILE_") and name not in known:
             nearest = difflib.get_close_matches(name, known, 1, 0.0)[0]
             raise UsageError(
-                f"{name}: no option of {ctx.info_name} takes this variable",
-                f"The nearest name is {nearest}; unset it, or rename it.",
+                f"{name}: no option takes this variable",
+                f"The nearest name is {nearest}; rename it, or unset it.",
             )
+
+
+def _only_on_the_line(where: str, name: str) -> UsageError:
+    return UsageError(
+        f"{where}: --{name} is taken from the command line alone",
+        f"Take it out there, and give --{name} to the runs that it is meant for.",
+    )
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -138,12 +161,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def _checked(root: click.Context, path: Path) -> dict[str, dict[str, Any]]:
     """Return the values in a file, by command and parameter, as the program takes them."""
-    assert isinstance(root.command, click.Group)
-    commands = {
-        name: command
-        for name, command in root.command.commands.items()
-        if not isinstance(command, click.Group)
-    }
+    commands = _commands(root)
     found: dict[str, dict[str, Any]] = {}
     for title, table in _parsed(path).items():
         if not isinstance(table, dict):
@@ -154,12 +172,11 @@ def _checked(root: click.Context, path: Path) -> dict[str, dict[str, Any]]:
         if title not in commands:
             raise UsageError(f"{path}: no command is called {title}", _nearest(title, commands, "[{}]"))
         with click.Context(commands[title], root, title) as ctx:
-            options = {
-                long_name(p): p
-                for p in ctx.command.get_params(ctx)
-                if isinstance(p, click.Option) and p.name not in ON_THE_LINE
-            }
+            every = {long_name(p): p for p in ctx.command.get_params(ctx) if isinstance(p, click.Option)}
+            options = {key: p for key, p in every.items() if p.name not in ON_THE_LINE}
             for key, value in table.items():
+                if key in every and key not in options and not every[key].envvar:
+                    raise _only_on_the_line(f"{path}, [{title}]", key)
                 if key not in options:
                     raise UsageError(
                         f"{path}: no option of {title} is called {key}", _nearest(key, options, "{}")
@@ -183,8 +200,8 @@ def _taken(ctx: click.Context, path: Path, option: click.Option, value: Any) -> 
         raise UsageError(f"{path}: {key} is {toml(value)}, it takes {expected}", _hint(option, value))
     if option.multiple and isinstance(value, str):
         value = [value]
-    if isinstance(option.type, click.Path) and not getattr(option.type, "text", False):
-        folder = path.resolve().parent
+    if isinstance(option.type, click.Path):
+        folder = None if getattr(option.type, "text", False) else path.resolve().parent
         value = [_below(folder, one) for one in value] if option.multiple else _below(folder, value)
     try:
         option.process_value(ctx, value)
@@ -195,9 +212,11 @@ def _taken(ctx: click.Context, path: Path, option: click.Option, value: Any) -> 
     return value
 
 
-def _below(folder: Path, path: str) -> str:
-    """Return a path as it is seen from a folder; also that of an ``@list.txt``."""
-    return f"@{folder / path[1:]}" if path.startswith("@") else str(folder / path)
+def _below(folder: Path | None, path: str) -> str:
+    """Return a path as it is seen from home (~) or from a folder; also that of an ``@list.txt``."""
+    at = "@" if path.startswith("@") else ""
+    expanded = os.path.expanduser(path.removeprefix("@"))
+    return f"{at}{folder / expanded if folder else expanded}"
 
 
 def _expected(option: click.Option, value: Any) -> tuple[str, bool]:
