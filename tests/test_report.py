@@ -25,7 +25,7 @@ from zmtile.commands.build import build
 from zmtile.frames.inputs import expand
 from zmtile.looks.skyimage import SkyImage, read_image
 from zmtile.report import pictures
-from zmtile.report.charts import frame_charts, not_matched, rejected_share, sky_above
+from zmtile.report.charts import coverage_chart, frame_charts, not_matched, rejected_share, sky_above
 from zmtile.report.command import command_of, input_list, unlisted
 from zmtile.report.maps import colour_maps, round_steps
 from zmtile.report.outlines import outlines
@@ -514,3 +514,12 @@ def test_build_refuses_a_report_that_is_no_page_before_anything_is_done(group, t
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("count", "width"), [(4, 1), (12, 2), (12, 3)])
+def test_every_bar_of_the_coverage_has_its_label(count, width):
+    first = 10 ** (width - 1)
+    parts = [{"from": first + 2 * k, "to": first + 2 * k + 1, "fraction": 1 / count} for k in range(count)]
+    svg = coverage_chart(parts).svg
+    for part in parts:
+        assert f">{part['from']}–{part['to']}<" in svg

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 WIDTH, HEIGHT = 330, 150
+LETTER = 7.0  # width of a digit in a label, with room to the next label
 CHANNEL_COLOURS = ("#dc4b46", "#2f9e57", "#3b82d6")
 MONO_COLOUR = "#8a6fd4"
 LEFT_OUT_COLOUR = "#d9822b"
@@ -217,7 +218,10 @@ def coverage_chart(histogram: Sequence[dict[str, float]]) -> Chart:
         span = f"{first}" if first == last else f"{first}–{last}"
         told = f"{span} frames: {part['fraction']:.2%} of the pixels"
         bars.append({"span": span, "share": part["fraction"], "told": told})
-    bottom = {"title": None, "labelAngle": 0}
+    # Every bar has its label: aslant where they would touch.
+    room = WIDTH / max(len(bars), 1)
+    aslant = max((len(str(bar["span"])) for bar in bars), default=0) * LETTER > room
+    bottom = {"title": None, "labelAngle": -45 if aslant else 0, "labelOverlap": False}
     encoding = {
         "x": {"field": "span", "type": "ordinal", "sort": None, "axis": bottom},
         "y": {
