@@ -530,3 +530,8 @@ def test_the_report_of_a_plan_has_the_keys_of_a_tile(group):
     dry = report_of(plan, None, Path("a.fits"), {})
     wet = report_of(plan, stack_plan(plan), Path("a.fits"), {})
     assert list(dry) == list(wet)
+
+
+@pytest.mark.parametrize("words", [["build", "--kappa", "3"], ["build", "--nix"], ["build"]])
+def test_usage_errors_name_the_help_of_their_command(words):
+    assert "See zmtile build --help." in CliRunner().invoke(cli, words).stderr

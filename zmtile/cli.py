@@ -58,7 +58,7 @@ class Program(click.Group):
             raise
         except BaseException as error:
             # The words are looked at, not the options, since these may be what is wrong.
-            code = _fail(error, as_json="--json" in words, trace=_verbosity(words) > 1)
+            code = _fail(error, words)
         sys.exit(code)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -101,7 +101,7 @@ def _verbosity(words: Sequence[str]) -> int:
     )
 
 
-def _fail(error: BaseException, as_json: bool, trace: bool) -> int:
+def _fail(error: BaseException, words: Sequence[str]) -> int:
     """Say what went wrong, and return the exit code."""
     from zmtile.console import printable, say
     from zmtile.jsonout import dumps_error
@@ -118,7 +118,9 @@ def _fail(error: BaseException, as_json: bool, trace: bool) -> int:
         what, code = "stopped by Ctrl-C", EXIT_INTERRUPTED
     elif isinstance(error, click.ClickException):
         what, code = error.format_message() + _variable(error), error.exit_code
-        command = getattr(getattr(error, "ctx", None), "command_path", "zmtile")
+        # click's parser does not tell of which command the option is that lacks its value.
+        asked = ["zmtile", *[word for word in words[:1] if word in cli.commands]]
+        command = getattr(getattr(error, "ctx", None), "command_path", " ".join(asked))
         remedy = f"See {command} --help."
     elif isinstance(error, MemoryError):
         what, code = "there is not enough memory", UsageError.exit_code
@@ -126,12 +128,12 @@ def _fail(error: BaseException, as_json: bool, trace: bool) -> int:
     else:
         what, code, bug = f"{type(error).__name__}: {error}", EXIT_BUG, True
         remedy = f"This is a bug in zmtile {__version__}: please report it with the lines above."
-    if bug or trace:
+    if bug or _verbosity(words) > 1:
         import traceback
 
         say("".join(traceback.format_exception(error)).rstrip(), err=True)
     say(printable(f"zmtile: error: {what}" + (f"\n  {remedy}" if remedy else "")), err=True)
-    if as_json:
+    if "--json" in words:
         say(dumps_error(what, remedy, code, **details))
     return code
 
