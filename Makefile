@@ -43,7 +43,7 @@ demo: $(STAMP) ## simulate a group, build its tile, leave a picture and a page o
 	@echo "Look at demo/master_tile_demo.png and demo/master_tile_demo.html"
 
 mosaic: $(STAMP) ## simulate two overlapping groups, build their tiles, join them, leave a picture
-	$(BIN)/python examples/mosaic/mosaic.py demo/mosaic
+	$(BIN)/python examples/mosaic/mosaic.py demo/mosaic --overwrite
 	@echo "Look at demo/mosaic/mosaic.png"
 
 test: $(STAMP) ## run the tests

@@ -75,9 +75,18 @@ def test_tiles_that_cannot_be_joined_are_refused(tiles, tmp_path):
     lost = tile.write(tmp_path / "lost.fits", planes=("weight",))
     with pytest.raises(UsageError, match="no coordinates"):
         mosaic.piece_of(lost)
-    result = CliRunner().invoke(mosaic.main, [str(tmp_path), str(tiles[0]), str(lost)])
+    result = CliRunner().invoke(mosaic.main, [str(tmp_path / "out"), str(tiles[0]), str(lost)])
     assert result.exit_code == 1
     assert "no coordinates" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mosaic_that_is_there_is_kept(tmp_path):
+    (tmp_path / "mosaic.png").write_text("mine")
+    result = CliRunner().invoke(mosaic.main, [str(tmp_path)])
+    assert result.exit_code == 1
+    assert "mosaic.png exists; --overwrite replaces it" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["mosaic.png"]
 
 
 def test_the_script_leaves_a_mosaic_with_coordinates_and_a_picture(tiles, joined, tmp_path):

@@ -6,7 +6,8 @@ python examples/mosaic/mosaic.py FOLDER TILE TILE …  joins tiles of yours; eac
 Every tile has the transparency and the sky of its own reference frame. So a factor (from stars) and a plane
 (from the sky) bring each tile to those before it, in the overlap; then reproject adds them up, with weights
 that fall to the edges of a tile. FOLDER gets ``mosaic.fits`` and ``mosaic.png``. With ``--plain`` tiles are
-added up as they are, to see what that is good for.
+added up as they are, to see what that is good for. A mosaic that is there already is kept, unless
+``--overwrite`` is given.
 """
 
 from __future__ import annotations
@@ -232,15 +233,17 @@ def tiles_of_two_fields(folder: Path, spec: GroupSpec = SPEC) -> list[Path]:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("tiles", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--plain", is_flag=True, help="Add the tiles up as they are.")
-def main(folder: Path, tiles: tuple[Path, ...], plain: bool) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace a mosaic that is there.")
+def main(folder: Path, tiles: tuple[Path, ...], plain: bool, overwrite: bool) -> None:
     """Simulate two groups and build their tiles, unless TILES are given; join them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not tiles:
-        tiles = tuple(tiles_of_two_fields(folder))
+    there = [path for path in (folder / "mosaic.fits", folder / "mosaic.png") if path.exists()]
+    if there and not overwrite:
+        raise click.ClickException(f"{there[0]} exists; --overwrite replaces it")
     try:
-        image, wcs, number = join(tiles, plain)
+        image, wcs, number = join(tiles or tiles_of_two_fields(folder), plain)
     except UsageError as error:
         raise click.ClickException(str(error)) from error
+    folder.mkdir(parents=True, exist_ok=True)
     write(image, wcs, folder / "mosaic.fits")
     draw(image, folder / "mosaic.png")
     rows, cols = image.shape[1:]
