@@ -409,3 +409,9 @@ def test_damaged_headers_give_a_frame_or_a_frame_error(tmp_path_factory, data):
         frame = read_frame(path)
         planes = frame.channels if frame.layout != "cfa" else 1
         assert open_pixels(frame).whole().shape == (planes, frame.rows, frame.cols)
+
+
+def test_a_file_that_is_not_there_is_no_matter_of_its_mode(tmp_path):
+    with pytest.raises(FrameError, match=r"nothere\.fits: no such file") as caught:
+        read_frame(tmp_path / "nothere.fits")
+    assert "spelling" in caught.value.remedy

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from click.testing import CliRunner
+from PIL import Image
 
 from zmtile import Options, UsageError, build_tile
 from zmtile.cli import cli
@@ -172,3 +173,17 @@ def test_images_of_other_programs_tell_what_they_can(tmp_path):
 
 def test_sorting_without_the_table_is_refused(tile):
     assert zm(tile, "--sort", "fwhm").exit_code == 2
+
+
+def test_that_no_frame_holds_a_rule_is_said(tile):
+    result = zm(tile, "--frames", "--where", "fwhm>99")
+    assert result.exit_code == 0
+    assert result.stdout.strip() == f"{tile}: no frame holds fwhm>99"
+
+
+def test_a_picture_is_refused_in_plain_words(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "x.png")
+    result = zm(tmp_path / "x.png")
+    assert result.exit_code == 2
+    assert "it does not begin as FITS files do" in result.stderr
+    assert "ignore_" not in result.stderr

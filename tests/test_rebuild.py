@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,6 +205,10 @@ def test_what_tells_no_recipe_is_refused(made, moved, tmp_path):
     (tmp_path / "x.fits").write_bytes(damaged)
     done = zm("rebuild", tmp_path / "x.fits")
     assert (done.exit_code, "FRAMES table is damaged" in done.stderr) == (2, True)
+    (tmp_path / "x.fits").write_bytes(damaged[:40000])
+    command = [sys.executable, "-m", "zmtile", "rebuild", tmp_path / "x.fits"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 2), done.stderr  # error and remedy, no warning
     shutil.copy(made / "tile.fits", tmp_path / "y.fits")
     fits.delval(tmp_path / "y.fits", "ZMT_KHI")
     done = zm("rebuild", tmp_path / "y.fits")

@@ -14,6 +14,7 @@ __all__ = [
     "TooFewFrames",
     "UsageError",
     "ZmtileError",
+    "parser_said",
 ]
 
 
@@ -77,3 +78,11 @@ class Stopped(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum
+
+
+def parser_said(error: BaseException) -> str:
+    """Return what a parser complains of, in one short line; its advice to programmers is left out."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if line.startswith("No SIMPLE card found"):
+        return "it does not begin as FITS files do"
+    return line if len(line) <= 120 else line[:119] + "…"

@@ -51,7 +51,7 @@ def inspect(
     """Tell what TILES are made of; of images of other programs, what can be told."""
     import sys
 
-    from zmtile.console import colourful, say
+    from zmtile.console import colourful, printable, say
     from zmtile.errors import UsageError
     from zmtile.jsonout import dumps, plain
     from zmtile.looks import factsheet
@@ -71,7 +71,9 @@ def inspect(
                 raise UsageError(f"{path}: not a tile of zmtile", "Only these have a table of frames.")
             chosen = sorted_frames(sky.tile.frames, sort, where)
             facts["frames"] = [plain(frame) for frame in chosen]
-            if not as_json:
+            if not as_json and where and not chosen:
+                say(printable(f"{path}: no frame holds {', '.join(where)}"))
+            elif not as_json:
                 say(factsheet.frame_table(chosen, facts["tile"]["reference"]))
         elif not as_json:
             say(factsheet.sheet(facts, finding))

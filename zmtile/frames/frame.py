@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from astropy.io import fits
 
-from zmtile.errors import FrameError
+from zmtile.errors import FrameError, parser_said
 
 __all__ = ["CFA_PATTERNS", "Frame", "get", "read_frame", "same_file"]
 
@@ -146,17 +146,19 @@ def read_frame(path: Path, name: str | None = None) -> Frame:
         raise
     except EOFError:
         raise _truncated(path, "the packed stream ends early") from None
+    except FileNotFoundError:
+        raise FrameError(path, "no such file", "Check the folder and the spelling.") from None
     except OSError as error:
         if error.errno is not None:  # the system speaks, not the parser
             raise FrameError(
                 path, f"it cannot be read ({error.strerror})", "Check its mode and its disk."
             ) from None
         raise FrameError(
-            path, f"not a FITS file ({first_line(error)})", "Give FITS light frames only."
+            path, f"not a FITS file ({parser_said(error)})", "Give FITS light frames only."
         ) from None
     except Exception as error:  # whatever a broken header does to the parser, the user hears the file's name
         raise FrameError(
-            path, f"the FITS header cannot be read ({first_line(error)})", "Copy it again, or leave it out."
+            path, f"the FITS header cannot be read ({parser_said(error)})", "Copy it again, or leave it out."
         ) from None
     _check_size(path, axes, int(header["BITPIX"]), offset, size)
     return _facts(path, name or path.name, header, axes, index, offset)
@@ -172,10 +174,6 @@ def unpacked(path: Path) -> BinaryIO:
     if start.startswith(b"\x1f\x8b"):
         return io.BytesIO(gzip.decompress(path.read_bytes()))
     return open(path, "rb")
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
 def _truncated(path: Path, detail: str) -> FrameError:

@@ -16,9 +16,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from zmtile.errors import FrameError
+from zmtile.errors import FrameError, parser_said
 from zmtile.frames.calibrate import Correction
-from zmtile.frames.frame import LARGEST, STORED, Frame, first_line, unpacked
+from zmtile.frames.frame import LARGEST, STORED, Frame, unpacked
 
 __all__ = ["Pixels", "open_pixels"]
 
@@ -139,6 +139,6 @@ def open_pixels(frame: Frame, correction: Correction | None = None) -> Pixels:
         raise
     except Exception as error:  # a damaged stream breaks its decoder in more ways than can be listed
         raise FrameError(
-            frame.path, f"its pixels cannot be read ({first_line(error)})", "Copy it again, or leave it out."
+            frame.path, f"its pixels cannot be read ({parser_said(error)})", "Copy it again, or leave it out."
         ) from None
     return Pixels(frame, stored, correction, mapping)

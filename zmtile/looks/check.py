@@ -114,9 +114,10 @@ def checksums(path: str | os.PathLike[str]) -> Finding:
     if not known:
         return Finding("checksums", None, "the file has none")
     if wrong:
-        return Finding(
-            "checksums", False, wrong[0] + (" `zmtile rebuild` makes the tile again." if own else "")
-        )
+        # Without its table of frames, a tile is beyond that.
+        helps = own and not any("FRAMES" in text for text in wrong)
+        detail = wrong[0] + (" `zmtile rebuild` makes the tile again." if helps else "")
+        return Finding("checksums", False, detail)
     return Finding("checksums", True, f"{known} extensions agree")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from zmtile.errors import UsageError
+from zmtile.errors import UsageError, parser_said
 from zmtile.frames.frame import LARGEST
 from zmtile.tiles.tile import Tile, read_tile
 
@@ -79,9 +79,8 @@ def read_image(path: str | os.PathLike[str], damaged: bool = False) -> SkyImage:
     except UsageError:
         raise
     except Exception as error:  # a damaged file fails anywhere in the parser
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise UsageError(
-            f"{path}: it cannot be read ({detail})", "Give a tile, or another FITS image."
+            f"{path}: it cannot be read ({parser_said(error)})", "Give a tile, or another FITS image."
         ) from None
     return SkyImage(Path(path), planes, None, header)
 

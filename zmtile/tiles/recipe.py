@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     UsageError
         When it is no tile, when its FRAMES table is damaged, or when its header does not tell all.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is missing or wrong is said below
+        header, frames, planes = _told(path)
+    try:
+        return Recipe(Path(path), options_of(header, planes), frames, header)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.what}", error.remedy) from None
+
+
+def _told(path: str | os.PathLike[str]) -> tuple[fits.Header, tuple[FrameRecord, ...], list[str]]:
+    """Return header, frames, and the planes that not every tile has."""
     with open_tile(path) as hdus:
         header, table = hdus[0].header.copy(), hdus["FRAMES"]
         if not table.verify_datasum():
@@ -63,8 +75,4 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
                 "Fetch the tile again from its source, or build it from its frames.",
             )
         frames = from_table(table.data)
-        planes = [plane for plane in EXTRA_PLANES if plane.upper() in hdus]
-    try:
-        return Recipe(Path(path), options_of(header, planes), frames, header)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error.what}", error.remedy) from None
+        return header, frames, [plane for plane in EXTRA_PLANES if plane.upper() in hdus]

@@ -16,7 +16,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from zmtile.errors import UsageError
+from zmtile.errors import UsageError, parser_said
 from zmtile.options import EXTRA_PLANES
 from zmtile.tiles.fitsfile import write_compressed, write_float_image, write_table
 from zmtile.tiles.keywords import set_card
@@ -27,6 +27,8 @@ __all__ = ["FrameRecord", "Tile", "check_target", "open_tile", "read_tile"]
 
 _STRUCTURAL = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "CHECKSUM", "DATASUM")
 _MENDED = "`zmtile rebuild` makes it again from its frames; or fetch a whole copy from its source."
+# Where FRAMES is lost as well, nothing tells what the tile was made of.
+_LOST = "Build it again from its frames, or fetch a whole copy from its source."
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +190,9 @@ def read_tile(path: str | os.PathLike[str], damaged: bool = False) -> Tile:
         text = str(warning.message)
         wrong = "truncated" in text or ("Datasum" in text and not damaged)
         if issubclass(warning.category, AstropyUserWarning) and wrong:
-            raise UsageError(f"{path}: the tile is damaged ({text.strip()})", _MENDED)
+            raise UsageError(
+                f"{path}: the tile is damaged ({text.strip()})", _LOST if "FRAMES" in text else _MENDED
+            )
     return tile
 
 
@@ -219,8 +223,7 @@ def open_tile(path: str | os.PathLike[str], **how: Any) -> Iterator[Any]:
     except PermissionError:
         raise UsageError(f"{path}: no permission to read it", "Check the file's mode and owner.") from None
     except Exception as error:  # a damaged file fails anywhere in the parser
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise UsageError(f"{path}: not a tile, or a damaged one ({detail})", _MENDED) from None
+        raise UsageError(f"{path}: not a tile, or a damaged one ({parser_said(error)})", _LOST) from None
 
 
 def _check_kind(path: str | os.PathLike[str], hdus: Any) -> None:
@@ -228,7 +231,8 @@ def _check_kind(path: str | os.PathLike[str], hdus: Any) -> None:
         raise UsageError(f"{path}: not a tile of zmtile", "Give a file that `zmtile build` wrote.")
     wanted = ("COVERAGE", "UNCERT", "REJLOW", "REJHIGH", "FRAMES")
     if missing := [name for name in wanted if name not in hdus]:
-        raise UsageError(f"{path}: the tile is damaged (it has no {', '.join(missing)})", _MENDED)
+        remedy = _LOST if "FRAMES" in missing else _MENDED
+        raise UsageError(f"{path}: the tile is damaged (it has no {', '.join(missing)})", remedy)
 
 
 def _assembled(hdus: Any) -> Tile:
