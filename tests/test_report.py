@@ -9,6 +9,7 @@ import shlex
 from dataclasses import fields, replace
 from html.parser import HTMLParser
 
+import click
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -275,7 +276,7 @@ def test_the_command_gives_the_same_options_again(chosen):
     words = shlex.split(command_of(chosen, "again it's.fits").replace(" \\\n  ", " "))
     assert words[:3] == ["zmtile", "build", "@frames.txt"]
     assert words[-2:] == ["--output", "again it's.fits"]
-    context = build.make_context("build", words[2:])
+    context = build.make_context("build", words[2:], click.Context(cli))
     values = {field.name: context.params[field.name] for field in fields(Options)}
     assert stacking_options(context, values) == chosen
 
