@@ -28,6 +28,7 @@ _WITHIN = math.erf(math.sqrt(0.5))
 # of the samples or of the survivors, does not scatter alike for even and odd numbers.
 _NODES = (*range(3, 17), 20, 28, 40, 64, 128)
 _PIXELS = 2**14
+_NEGLIGIBLE = np.float32(2**-10)
 
 
 # 'auto': the least noise without outliers, among those that two outliers do not move.
@@ -182,7 +183,9 @@ def _pull_width(stack: NDArray[np.float32], options: Options) -> float:
         stack,
         ones[:n],
         None,
-        ones[:n],  # as in a build, so that one compiled kernel does for both
+        # As in a build, so that one compiled kernel does for both; the least uncertainty goes with them, and
+        # is out of reach here.
+        _NEGLIGIBLE * ones[:n],
         comparators(n),
         *_parameters(options, n),
         student(n),
@@ -191,5 +194,6 @@ def _pull_width(stack: NDArray[np.float32], options: Options) -> float:
         *counts,
         np.zeros((n, 3), np.int64),
     )
+    values[1][counts[0] - counts[1] - counts[2] == 1] = np.nan  # one survivor does not scatter
     low, high = np.quantile(values[0] / values[1], [(1 - _WITHIN) / 2, (1 + _WITHIN) / 2])
     return float(high - low) / 2
