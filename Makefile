@@ -79,6 +79,7 @@ bench-speed: $(STAMP) ## measure speed and memory, beside the programs that are 
 	$(BIN)/python bench/speed/rejection.py
 	$(BIN)/python bench/speed/scaling.py
 	$(BIN)/python bench/speed/startup.py
+	$(BIN)/python bench/speed/stages.py
 
 docs: $(STAMP) ## make the pictures of the docs again
 	$(BIN)/python docs/make_pictures.py

@@ -12,15 +12,26 @@ from running import Program
 __all__ = ["ALL_PLANES", "installed", "zmtile"]
 
 ALL_PLANES = ("--framing", "union", "--planes", "all")
-# Mosaics become colour images; what is none is used as it is.
 _SIRIL = """requires 1.0.0
 setcpu {threads}
 cd "{group}"
-{gather} light {debayer} "-out={work}"
+{gather} "-out={work}"
 cd "{work}"
-register light
-stack r_light rej 3 3 -norm=addscale -out=result
+{prepare}register {frames}
+stack r_{frames} rej 3 3 -norm=addscale -out=result
 """
+# Name, how frames are gathered and prepared, and what they are called then. Mosaics become colour images,
+# in the 16 bits of the frames or, as in the scripts that come with Siril, in 32; others are used as they are.
+_SIRIL_MONO = (("Siril: register, winsor stack", "link light", "", "light"),)
+_SIRIL_MOSAIC = (
+    ("Siril, 16 bits: colours, register, winsor stack", "convert light -debayer", "", "light"),
+    (
+        "Siril, 32 bits: the same",
+        "convert light",
+        "preprocess light -cfa -debayer\n",
+        "pp_light",
+    ),
+)
 
 
 def zmtile(threads: int, name: str = "zmtile", options: tuple[str, ...] = ()) -> Program:
@@ -34,19 +45,20 @@ def zmtile(threads: int, name: str = "zmtile", options: tuple[str, ...] = ()) ->
     return Program(name, command, "tile.fits")
 
 
-def _siril(executable: str, threads: int, mosaic: bool) -> Program:
+def _siril(executable: str, threads: int, name: str, gather: str, prepare: str, frames: str) -> Program:
     """Return Siril's way: colours, registration on stars, winsorised rejection at 3 sigma."""
 
     def command(group: Path, work: Path) -> list[str]:
         """Write the script and return the command line."""
-        gather, debayer = ("convert", "-debayer") if mosaic else ("link", "")
         script = work / "stack.ssf"
         script.write_text(
-            _SIRIL.format(threads=threads, group=group, work=work, gather=gather, debayer=debayer)
+            _SIRIL.format(
+                threads=threads, group=group, work=work, gather=gather, prepare=prepare, frames=frames
+            )
         )
         return [executable, "-d", str(work), "-s", str(script)]
 
-    return Program("Siril: colours, register, winsor stack", command, "result.fit*")
+    return Program(name, command, "result.fit*")
 
 
 def _python(mosaic: bool) -> Program:
@@ -74,7 +86,8 @@ def installed(threads: int, mosaic: bool, slow: bool) -> list[Program]:
     found = [zmtile(threads)]
     siril = shutil.which("siril-cli")
     if siril:
-        found.append(_siril(siril, threads, mosaic))
+        ways = _SIRIL_MOSAIC if mosaic else _SIRIL_MONO
+        found += [_siril(siril, threads, *way) for way in ways]
     if slow and all(importlib.util.find_spec(name) for name in ("astroalign", "ccdproc")):
         found.append(_python(mosaic))
     return found
