@@ -145,8 +145,7 @@ def _extracted(
                     deblend_nthresh=DEBLEND_LEVELS,
                 )
             return found
-        except (
-            Exception
-        ):  # its buffers are finite: retry with more, then on the bright part of a crowded frame
-            continue
+        except Exception as error:
+            if type(error) is not Exception:  # sep has no class of its own for an overflow
+                raise
     return None

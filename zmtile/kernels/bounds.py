@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zmtile.kernels import kernel
-from zmtile.kernels.lanes import INF, ZERO, median
+from zmtile.kernels.lanes import INF, LANES, ZERO, median
 
 __all__ = ["METHODS", "bounds_quantile", "reject_esd", "survivors"]
 
@@ -143,49 +143,49 @@ def _linear_fit(column: Any, lane: int, count: int, klow: float, khigh: float) -
 
 
 @kernel
-def reject_esd(
-    tile: Any, counts: Any, fraction: float, critical: Any, scratch: Any, first: Any, last: Any
-) -> None:
-    """Find the rows of each sorted lane that the generalised ESD test ([Rosner1983]_) leaves.
+def reject_esd(queue: Any, counts: Any, fraction: float, critical: Any, first: Any, last: Any) -> None:
+    """Find the survivors of each pixel of a queue: what the generalised ESD test ([Rosner1983]_) leaves.
 
     The sums run from the middle outwards, so that an outlier taken away never was part of what
     stays: nothing cancels. Deviations are compared by their squares: no root, and no division.
 
     Parameters
     ----------
-    tile : (frames, LANES) float32
-    counts : (LANES,) int64
-        Samples of each lane; below 3, none is taken.
+    queue : (groups, frames, LANES) float32
+        Sorted samples.
+    counts : (groups · LANES,) int64
+        Samples of each pixel; below 3, none is taken.
     fraction : float64
         Of the samples that may be outliers.
     critical : (frames + 1,) float64
         Critical values by the number of samples left.
-    scratch : (4, frames + 1) float64
-    first, last : (LANES,) int64
-        Written: the survivors are rows first … last - 1.
+    first, last : (groups · LANES,) int64
+        Written: survivors are rows first … last - 1.
     """
-    sums, squares, inverse, limit = scratch[0], scratch[1], scratch[2], scratch[3]
+    sums, squares = np.empty(critical.size), np.empty(critical.size)
+    inverse, limit = np.empty(critical.size), np.empty(critical.size)
     for left in range(2, critical.size):
         inverse[left] = 1.0 / left
         limit[left] = critical[left] * critical[left] / (left - 1)
-    for lane in range(counts.size):
-        count = counts[lane]
+    for at in range(counts.size):
+        count = counts[at]
         if count < 3:
             continue
+        group, lane = at // LANES, at % LANES
         middle = count >> 1
-        below, value = tile[(count - 1) >> 1, lane], tile[middle, lane]
+        below, value = queue[group, (count - 1) >> 1, lane], queue[group, middle, lane]
         centre = below + _HALF * (value - below)
         total = 0.0
         square = 0.0
         for i in range(middle, count):
-            d = float(tile[i, lane] - centre)
+            d = float(queue[group, i, lane] - centre)
             total += d
             square += d * d
             sums[i], squares[i] = total, square
         total = 0.0
         square = 0.0
         for i in range(middle - 1, -1, -1):
-            d = float(tile[i, lane] - centre)
+            d = float(queue[group, i, lane] - centre)
             total += d
             square += d * d
             sums[i], squares[i] = total, square
@@ -199,8 +199,8 @@ def reject_esd(
                 total += sums[b - 1]
                 square += squares[b - 1]
             mean = total * inverse[left]
-            lowest = mean - float(tile[a, lane] - centre)
-            highest = float(tile[b - 1, lane] - centre) - mean
+            lowest = mean - float(queue[group, a, lane] - centre)
+            highest = float(queue[group, b - 1, lane] - centre) - mean
             if highest >= lowest:
                 b -= 1
             else:
@@ -208,11 +208,13 @@ def reject_esd(
             far = max(highest, lowest)
             if far * far > limit[left] * max(square - total * mean, 0.0):
                 kept_a, kept_b = a, b
-        while kept_a > 0 and tile[kept_a - 1, lane] == tile[kept_a, lane]:  # equals share their fate
+        while (
+            kept_a > 0 and queue[group, kept_a - 1, lane] == queue[group, kept_a, lane]
+        ):  # equals share their fate
             kept_a -= 1
-        while kept_b < count and tile[kept_b, lane] == tile[kept_b - 1, lane]:
+        while kept_b < count and queue[group, kept_b, lane] == queue[group, kept_b - 1, lane]:
             kept_b += 1
-        first[lane], last[lane] = kept_a, kept_b
+        first[at], last[at] = kept_a, kept_b
 
 
 @kernel

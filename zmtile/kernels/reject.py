@@ -183,7 +183,6 @@ def stack_block(
     raw = np.empty((width, frames, LANES), np.float32)
     tile = np.empty((frames, LANES), np.float32)
     share: Any = None if shares is None else np.ones((frames, LANES), np.float32)
-    scratch = np.empty((4, frames + 1), np.float64)
     w = np.empty(PLACES * LANES, np.float32)
     seen = np.zeros((frames, 3 * LANES), np.float32)
     counts = np.empty(width * LANES, np.int64)
@@ -198,15 +197,14 @@ def stack_block(
                 counts[g * LANES + lane] = int(w[COUNT + lane])
                 first[g * LANES + lane] = 0
                 last[g * LANES + lane] = counts[g * LANES + lane]
+        inside = groups * LANES
         if method in (1, 2):
-            inside = groups * LANES
             reject_sigma(
                 queue, counts[:inside], klow, khigh, method == 2, tile, w, first[:inside], last[:inside]
             )
+        elif method == 6:
+            reject_esd(queue, counts[:inside], low, critical, first[:inside], last[:inside])
         for g in range(groups):
-            here = slice(g * LANES, (g + 1) * LANES)
-            if method == 6:
-                reject_esd(queue[g], counts[here], low, critical, scratch, first[here], last[here])
             for lane in range(LANES):
                 at = g * LANES + lane
                 w[COUNT + lane] = np.float32(counts[at])
