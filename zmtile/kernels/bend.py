@@ -27,8 +27,8 @@ BEND = 20
 # Tile pixels between the nodes of a lattice.
 NODE_STEP = 4
 # Far below the 1/2048 px of the kernels' tables.
-_CLOSE = 1e-9
-_MOST_TURNS = 60
+CLOSE = 1e-9
+MOST_TURNS = 60
 
 
 @numba.njit(inline="always", error_model="numpy")
@@ -80,13 +80,13 @@ def _backward(matrix: Any, back: Any, bend: Any, x: float, y: float) -> Any:
     at_x = back[0, 0] * x + back[0, 1] * y + back[0, 2]
     at_y = back[1, 0] * x + back[1, 1] * y + back[1, 2]
     start_x, start_y = at_x, at_y
-    for _ in range(_MOST_TURNS):
+    for _ in range(MOST_TURNS):
         bent_x, bent_y, _, _, _, _ = _bend(matrix, bend, at_x, at_y)
         next_x = start_x - (back[0, 0] * bent_x + back[0, 1] * bent_y)
         next_y = start_y - (back[1, 0] * bent_x + back[1, 1] * bent_y)
         moved = abs(next_x - at_x) + abs(next_y - at_y)
         at_x, at_y = next_x, next_y
-        if moved < _CLOSE:
+        if moved < CLOSE:
             break
     return at_x, at_y
 

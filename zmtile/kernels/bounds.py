@@ -26,7 +26,7 @@ METHODS = {
 }
 
 # MAD of a Gaussian · 1.4826 = its SD.
-_MAD = np.float32(1.4826)
+MAD_SCALE = np.float32(1.4826)
 _HALF = np.float32(0.5)
 
 
@@ -95,7 +95,7 @@ def _mad(column: Any, lane: int, count: int, klow: float, khigh: float) -> Any:
     first, last = 0, count
     while last - first >= 3:
         centre = median(column, lane, first, last)
-        sigma = _MAD * _deviation_median(column, lane, first, last, centre)
+        sigma = MAD_SCALE * _deviation_median(column, lane, first, last, centre)
         lower, upper = centre - klow * sigma, centre + khigh * sigma
         a, b = first, last
         while a < b and column[a, lane] < lower:

@@ -45,7 +45,7 @@ __all__ = ["stack_block"]
 _QUEUE_BYTES = 192 * 1024
 # Uncertainty at least, relative to what the frames' noise makes of the mean. Resampling alone does not go so
 # low: it leaves half of the noise or more, least in the red of a mosaic, amid four red pixels.
-_LEAST = np.float32(0.125)
+LEAST_UNCERT = np.float32(0.125)
 
 
 @kernel
@@ -270,7 +270,7 @@ def stack_block(
                 apart = min(ONE / (noise * np.sqrt(w[SUM_P + lane])), ONE)
                 error *= reached(student[0, int(kept)], student[1, int(kept)], apart) * widening[int(count)]
                 # Two or three that are equal by chance, or all saturated, are not that certain.
-                uncert[to] = error if noises is None else max(error, _LEAST * noise)
+                uncert[to] = error if noises is None else max(error, LEAST_UNCERT * noise)
     for i in range(frames):
         for k in range(3):
             total = ZERO

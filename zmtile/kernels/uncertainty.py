@@ -15,7 +15,7 @@ from zmtile.kernels.lanes import ONE, ZERO
 __all__ = ["median_noise", "reached"]
 
 # Variance of the median of many Gaussian samples over that of their mean.
-_MEDIAN = np.float32(np.pi / 2)
+MEDIAN_VARIANCE = np.float32(np.pi / 2)
 
 
 @kernel
@@ -48,7 +48,7 @@ def median_noise(raw: Any, lane: int, noises: Any, lower: Any, upper: Any, clamp
         for i in range(raw.shape[0]):
             if (clamp and raw[i, lane] == raw[i, lane]) or lower <= raw[i, lane] <= upper:
                 variance = noises[i] * noises[i]
-                influence = ONE / (variance + _MEDIAN * error * error)
+                influence = ONE / (variance + MEDIAN_VARIANCE * error * error)
                 total += np.sqrt(influence)
                 squares += influence * variance
         error = np.sqrt(squares) / total

@@ -30,10 +30,10 @@ from zmtile.kernels.lanes import (
 __all__ = ["reject_sigma"]
 
 # Huber's winsorisation: clip at 1.5 sigma; the SD of a Gaussian so clipped is 1/1.134 of its own.
-_CLIP = np.float32(1.5)
-_GROW = np.float32(1.134)
-_SETTLED = np.float32(5e-4)
-_MAX_ROUNDS = np.float32(49.0)
+CLIP = np.float32(1.5)
+GROW = np.float32(1.134)
+TOLERANCE = np.float32(5e-4)
+MAX_ROUNDS = np.float32(49.0)
 # Lanes of a group that may be left over when it is given up.
 _FEW = 16
 
@@ -71,11 +71,11 @@ def _settle(winsor: bool, w: Any) -> None:
         sigma = np.sqrt(spread if spread > ZERO else ZERO)
         old = w[SIGMA + lane]
         turn = w[TURN + lane]
-        sigma = _GROW * sigma if turn > ZERO else sigma
-        done = ONE if abs(sigma - old) <= _SETTLED * old else ZERO
+        sigma = GROW * sigma if turn > ZERO else sigma
+        done = ONE if abs(sigma - old) <= TOLERANCE * old else ZERO
         done = done if turn > ZERO else ZERO
-        done = ONE if turn >= _MAX_ROUNDS else done
-        bound = _CLIP * sigma
+        done = ONE if turn >= MAX_ROUNDS else done
+        bound = CLIP * sigma
         w[LOW + lane] = -bound if -bound > w[LOW + lane] else w[LOW + lane]
         w[HIGH + lane] = bound if bound < w[HIGH + lane] else w[HIGH + lane]
         w[SIGMA + lane] = sigma
