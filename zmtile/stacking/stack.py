@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,49 +39,13 @@ from zmtile.registration.transform import Matrix
 from zmtile.stacking.canvas import Canvas
 from zmtile.stacking.clip import BLOCK_BYTES, MAX_FRAMES
 from zmtile.stacking.grow import grow, halo
+from zmtile.stacking.planes import Planes
 from zmtile.stacking.rejection import rejection
-from zmtile.stacking.warp import Block, feather, source_of, warp
+from zmtile.stacking.warp import Block, feather, source_of, warp, with_margin
 
-__all__ = ["Planes", "depth_of", "stack_frames"]
+__all__ = ["depth_of", "stack_frames"]
 
 MAX_BLOCK_PIXELS = 128 * 128
-
-
-@dataclass(frozen=True)
-class Planes:
-    """What the stack makes, each (channels, rows, cols).
-
-    Attributes
-    ----------
-    image, uncert, weight : float32
-        Combined value and its standard error in reference ADU (NaN without data), sum of weights.
-    coverage, rejlow, rejhigh : uint16
-        Frames with a finite sample before rejection; samples rejected below and above.
-    tally : (frames, channels, 3) int64
-        For each frame: finite samples, rejected below, rejected above.
-    """
-
-    image: NDArray[np.float32]
-    uncert: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    coverage: NDArray[np.uint16]
-    rejlow: NDArray[np.uint16]
-    rejhigh: NDArray[np.uint16]
-    tally: NDArray[np.int64]
-
-    @classmethod
-    def empty(cls, frames: int, channels: int, rows: int, cols: int) -> Planes:
-        """Return planes without data."""
-        shape = (channels, rows, cols)
-        return cls(
-            np.full(shape, np.nan, np.float32),
-            np.full(shape, np.nan, np.float32),
-            np.zeros(shape, np.float32),
-            np.zeros(shape, np.uint16),
-            np.zeros(shape, np.uint16),
-            np.zeros(shape, np.uint16),
-            np.zeros((frames, channels, 3), np.int64),
-        )
 
 
 def stack_frames(
@@ -144,7 +107,7 @@ def stack_frames(
     own = threading.local()
 
     def work(block: Block) -> None:
-        area = _with_margin(block, margin, canvas)
+        area = with_margin(block, margin, canvas)
         active = [k for k, source in enumerate(sources) if source.reaches(area)]
         if active:
             samples = _kept(own, (channels, len(active), area.rows, area.cols))
@@ -193,14 +156,6 @@ def _blocks(canvas: Canvas, frames: int, depth: int, budget: int, margin: int = 
     for top in range(0, canvas.rows, rows):
         for left in range(0, canvas.cols, cols):
             yield Block(top, left, min(rows, canvas.rows - top), min(cols, canvas.cols - left))
-
-
-def _with_margin(block: Block, margin: int, canvas: Canvas) -> Block:
-    """Return a block with a margin, as far as the canvas goes."""
-    top, left = max(block.top - margin, 0), max(block.left - margin, 0)
-    bottom = min(block.top + block.rows + margin, canvas.rows)
-    right = min(block.left + block.cols + margin, canvas.cols)
-    return Block(top, left, bottom - top, right - left)
 
 
 def _combine(

@@ -24,7 +24,7 @@ from zmtile.registration.mapping import Bent
 from zmtile.registration.transform import Matrix, apply, compose, corners, invert, scale_of
 from zmtile.stacking.canvas import Canvas
 
-__all__ = ["Block", "Source", "feather", "source_of", "warp"]
+__all__ = ["LEAST_SHARE", "Block", "Source", "feather", "source_of", "warp", "with_margin"]
 
 # A feathered sample keeps this much of its weight, so that a pixel which only such samples reach is a number.
 LEAST_SHARE = 1e-3
@@ -90,13 +90,19 @@ class Source:
         """Pixels that the kernel, and the demosaic under it, look to either side."""
         return int(kernel_table(self.kernel, self.span).shape[1]) // 2 + 3
 
+    @staticmethod
+    def lattice(block: Block) -> tuple[int, int, int, int]:
+        """Return first row, first col, rows, cols of the nodes around a block."""
+        row, col = block.top // NODE_STEP, block.left // NODE_STEP
+        rows = (block.top + block.rows - 1) // NODE_STEP - row + 2
+        cols = (block.left + block.cols - 1) // NODE_STEP - col + 2
+        return row, col, rows, cols
+
     def nodes(self, block: Block) -> NDArray[np.float64] | None:
         """Return a block's lattice, as for `zmtile.kernels.warp.warp_block`; None without a bend."""
         if self.bent is None:
             return None
-        row, col = block.top // NODE_STEP, block.left // NODE_STEP
-        rows = (block.top + block.rows - 1) // NODE_STEP - row + 2
-        cols = (block.left + block.cols - 1) // NODE_STEP - col + 2
+        row, col, rows, cols = self.lattice(block)
         nodes = np.empty((3, rows, cols))
         bent, (x0, y0) = self.bent, self.origin
         lay_nodes(bent.matrix, bent.back, bent.bend, float(x0), float(y0), row, col, nodes)
@@ -132,6 +138,14 @@ class Source:
         """Tell whether any pixel of the frame may fall on a block."""
         _, _, rows, cols = self.bounds(block)
         return rows > 0 and cols > 0
+
+
+def with_margin(block: Block, margin: int, canvas: Canvas) -> Block:
+    """Return a block with a margin, as far as the canvas goes."""
+    top, left = max(block.top - margin, 0), max(block.left - margin, 0)
+    bottom = min(block.top + block.rows + margin, canvas.rows)
+    right = min(block.left + block.cols + margin, canvas.cols)
+    return Block(top, left, bottom - top, right - left)
 
 
 def source_of(

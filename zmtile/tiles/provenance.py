@@ -19,7 +19,7 @@ from zmtile.registration.register import Registration
 from zmtile.registration.selection import Failure
 from zmtile.registration.transform import Transform
 from zmtile.stacking.canvas import Canvas
-from zmtile.stacking.stack import Planes
+from zmtile.stacking.planes import Planes
 from zmtile.tiles.records import FrameRecord
 
 __all__ = ["records_of", "tallied"]
