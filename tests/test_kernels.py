@@ -1,12 +1,16 @@
 """How kernels are compiled: the cache on disk."""
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 import zmtile
+from zmtile.kernels import kernel
 
 CODE = """
 import numpy as np
@@ -38,3 +42,47 @@ def test_a_changed_kernel_is_compiled_anew_in_the_kernels_that_call_it(tmp_path)
     assert "TO_GREEN = np.float32(3 / 8)" in source
     demosaic.write_text(source.replace("TO_GREEN = np.float32(3 / 8)", "TO_GREEN = np.float32(2 / 8)"))
     assert fluxes() != before
+
+
+def test_code_of_old_sources_goes_before_new_code_is_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    double = kernel(_double)
+    assert double(2.0) == 4.0
+    (code,) = tmp_path.rglob("*.nbc")
+    again = kernel(_double)
+    again._cache._cache_file._source_stamp = "of changed sources"
+    again._cache._cache_file._save_data = lambda name, data: None  # the moment before the code is written
+    assert again(2.0) == 4.0
+    assert not code.exists()
+
+
+def test_a_kernel_tells_whether_the_disk_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    double = kernel(_double)
+    assert double.shared
+    assert not double.compiled
+    double(2.0)
+    assert kernel(_double).compiled
+
+
+def test_without_a_folder_for_the_cache_a_kernel_is_compiled_for_this_run(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
+    double = kernel(_double)
+    assert (double.shared, double.compiled) == (False, False)
+    assert double(2.0) == 4.0
+
+
+def test_the_garbage_collector_is_as_it_was_after_compiling(tmp_path, monkeypatch):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    kernel(_double)(2.0)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        kernel(_double)(np.float32(2.0))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def _double(x):
+    return x + x
