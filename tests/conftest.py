@@ -6,9 +6,11 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from fakecupy import FakeCupy
 from make_group import GroupSpec, write_group
 
 import zmtile
+from zmtile.gpu.device import Device, open_device
 
 # So that programs that tests start find the package, installed or not, wherever they start.
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -22,6 +24,17 @@ if os.environ.get("CI"):
 
 # Small, and still with enough stars in every overlap to register safely.
 SPEC = GroupSpec(frames=4, rows=360, cols=480, stars=120, dither=12.0, cosmic_rays=10)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the kernels of the GPU be tested on one."""
+    parser.addoption("--gpu", action="store_true", help="run the GPU's tests on the real GPU")
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Device:
+    """The real GPU if that is asked for, else its kernels compiled for the host."""
+    return open_device() if request.config.getoption("--gpu") else Device(FakeCupy())
 
 
 @pytest.fixture(scope="session", autouse=True)

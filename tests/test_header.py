@@ -75,7 +75,7 @@ def written(header, tmp_path, shape=(20, 30)) -> fits.Header:
 
 def test_every_keyword_is_in_the_table_and_the_other_way_round(tmp_path):
     masters = {kind: Master(f"{kind}.fits", "ab" * 32) for kind in ("bias", "dark", "flat")}
-    header = build([frame()], wcs=WCS_CARDS | SIP_CARDS, calibration=Calibration(masters=masters))
+    header = build([frame()], wcs=WCS_CARDS | SIP_CARDS, calibration=Calibration(masters=masters), gpu="GPU")
     set_card(header, "ZMT_FILL", 0.0)
     for key in ("CHECKSUM", "DATASUM"):
         set_card(header, key, "0")
@@ -147,7 +147,8 @@ def test_keys_that_zemosaic_reads():
     assert (header["ZMT_COMB"], header["ZMT_REF"]) == ("mean", "light_001.fits")
     assert re.fullmatch("[0-9a-f]{16}", header["ZMT_ID"])
     assert (header["PROGRAM"], header["CREATOR"]) == ("zmtile", f"zmtile {__version__}")
-    assert build(used, backend="gpu")["ZMT_BACK"] == "gpu"
+    header = build(used, gpu="NVIDIA H100")
+    assert (header["ZMT_BACK"], header["ZMT_GPU"]) == ("gpu", "NVIDIA H100")
 
 
 def test_times_are_those_of_the_frames_used():

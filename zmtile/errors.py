@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = [
     "FrameError",
+    "GpuError",
     "InputsChanged",
     "Stopped",
     "TargetError",
@@ -70,6 +71,12 @@ class InputsChanged(ZmtileError):
     """What a tile was made of is not there any more as it was; nothing was written."""
 
     exit_code = 4
+
+
+class GpuError(ZmtileError):
+    """The GPU failed at its work; nothing was written."""
+
+    exit_code = 5
 
 
 class Stopped(BaseException):

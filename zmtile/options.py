@@ -13,6 +13,7 @@ from zmtile.rules import MATCHED, parse_rule
 
 __all__ = [
     "ALIGNMENTS",
+    "BACKENDS",
     "CFA_WAYS",
     "COMBINES",
     "EXTRA_PLANES",
@@ -45,6 +46,7 @@ CFA_WAYS = ("demosaic", "direct")
 COMBINES = ("mean", "median")
 KERNELS = ("bilinear", "cubic", "lanczos3", "lanczos4")
 EXTRA_PLANES = ("mask", "weight")
+BACKENDS = ("cpu", "gpu", "auto")
 
 GIB = 2**30
 MAX_GROW = 32  # a block is worked on with a margin this wide
@@ -250,10 +252,16 @@ class Resources:
     memory_limit : int, optional
         Bytes that the run may hold beyond the interpreter and its libraries. When not given:
         2 GiB, or what the planes of the tile need if that is more.
+    backend : {'cpu', 'gpu', 'auto'}
+        Where the second pass runs; 'auto' takes a GPU if there is one and the group is large enough.
+    gpu_memory_limit : int, optional
+        Bytes that the second pass may hold on a GPU; nine tenths of what is free when not given.
     """
 
     threads: int | None = None
     memory_limit: int | None = None
+    backend: str = "cpu"
+    gpu_memory_limit: int | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -262,6 +270,16 @@ class Resources:
             )
         if self.memory_limit is not None and self.memory_limit < 1:
             raise UsageError(f"memory limit is {self.memory_limit} bytes", "Give a size such as 2GiB.")
+        if self.backend not in BACKENDS:
+            raise UsageError(f"backend is {self.backend!r}", f"Choose one of {', '.join(BACKENDS)}.")
+        if self.gpu_memory_limit is not None and self.gpu_memory_limit < 1:
+            raise UsageError(
+                f"GPU memory limit is {self.gpu_memory_limit} bytes", "Give a size such as 8GiB."
+            )
+        if self.gpu_memory_limit is not None and self.backend == "cpu":
+            raise UsageError(
+                "--gpu-memory-limit does nothing with --backend cpu", "Choose --backend gpu or auto."
+            )
 
     @property
     def workers(self) -> int:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from astropy.io import fits
@@ -44,6 +44,9 @@ from zmtile.stacking.stack import depth_of, stack_frames
 from zmtile.tiles.header import default_name, tile_header
 from zmtile.tiles.provenance import records_of, tallied
 from zmtile.tiles.tile import FrameRecord, Tile
+
+if TYPE_CHECKING:
+    from zmtile.gpu.device import Device
 
 __all__ = ["Plan", "build_tile", "plan_tile", "stack_plan"]
 
@@ -127,6 +130,8 @@ def build_tile(
         For options that contradict each other and input that cannot be read.
     TooFewFrames
         When too few frames can be used.
+    GpuError
+        When the GPU fails.
 
     Examples
     --------
@@ -145,9 +150,14 @@ def plan_tile(
     progress: Progress | None = None,
 ) -> Plan:
     """Do all of `build_tile` that comes before the second pass over the pixels."""
+    resources = resources or Resources()
+    if resources.backend == "gpu":  # better said now than after the long work
+        from zmtile.gpu.device import open_device
+
+        open_device()
     # More threads would sum in another order: other bits.
     with threadpool_limits(1, "blas"):
-        return _planned(paths, options or Options(), resources or Resources(), progress or NullProgress())
+        return _planned(paths, options or Options(), resources, progress or NullProgress())
 
 
 def _planned(
@@ -214,6 +224,8 @@ def _planned(
 def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progress | None = None) -> Tile:
     """Do the second pass of a plan: warp, stack, and put the tile together."""
     reference = plan.frames[plan.reference_index]
+    resources = resources or Resources()
+    device = _device_for(plan, resources)
     planes = stack_frames(
         plan.frames,
         plan.corrections,
@@ -222,8 +234,9 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         plan.canvas,
         reference,
         plan.options,
-        resources or Resources(),
+        resources,
         progress,
+        device,
     )
     calibration = plan.corrections[0].calibration
     records = tallied(plan.records, planes, plan.canvas)
@@ -239,6 +252,7 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         sky_degree=plan.photometry[0].sky_degree,
         hashes=[r.sha256 for r in records if r.used],
         calibration=calibration,
+        gpu=device.facts.name if device else None,
     )
     log.debug("MT_COVERAGE: propagate_mask=True")
     return Tile(
@@ -251,6 +265,16 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         records,
         header,
     )
+
+
+def _device_for(plan: Plan, resources: Resources) -> Device | None:
+    """Return the GPU for the second pass, if there shall be one."""
+    if resources.backend == "cpu":
+        return None
+    from zmtile.gpu.choose import chosen_device
+
+    pixels = plan.canvas.rows * plan.canvas.cols
+    return chosen_device(resources, len(plan.frames) * plan.frames[0].channels * pixels)
 
 
 def _squeezed(plane: NDArray[Sample]) -> NDArray[Sample]:

@@ -1,13 +1,52 @@
-"""Planes: what the second pass makes of the frames."""
+"""What the second pass takes, and the planes that it makes, on whichever processor."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Planes"]
+from zmtile.frames.calibrate import Correction
+from zmtile.frames.pixels import Pixels
+from zmtile.matching.match import Photometry
+from zmtile.options import Options
+from zmtile.stacking.canvas import Canvas
+from zmtile.stacking.warp import Source
+
+__all__ = ["Planes", "SecondPass"]
+
+
+@dataclass(frozen=True)
+class SecondPass:
+    """What the second pass takes.
+
+    Attributes
+    ----------
+    sources, corrections, photometry : sequences of the same length
+        The frames, what is done to their raw pixels, and how their values match.
+    canvas : Canvas
+    options : Options
+    opened : callable
+        Returns the pixels of a frame by its number; may be called from any thread.
+    let_go : callable
+        To be called now and then: gives pages of the files back to the system if they are too many.
+    """
+
+    sources: Sequence[Source]
+    corrections: Sequence[Correction]
+    photometry: Sequence[Photometry]
+    canvas: Canvas
+    options: Options
+    opened: Callable[[int], Pixels]
+    let_go: Callable[[], None]
+
+    @property
+    def weight_and_noise(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weights and noises, (frames, channels) each."""
+        weight = np.array([p.weight for p in self.photometry], np.float32)
+        return weight, np.array([p.noise for p in self.photometry], np.float32)
 
 
 @dataclass(frozen=True)

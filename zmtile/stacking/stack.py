@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from zmtile.errors import UsageError
 from zmtile.frames.calibrate import Correction
 from zmtile.frames.frame import Frame
+from zmtile.frames.pixels import Pixels
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
 from zmtile.matching.match import Photometry
@@ -39,11 +40,14 @@ from zmtile.registration.transform import Matrix
 from zmtile.stacking.canvas import Canvas
 from zmtile.stacking.clip import BLOCK_BYTES, MAX_FRAMES
 from zmtile.stacking.grow import grow, halo
-from zmtile.stacking.planes import Planes
+from zmtile.stacking.planes import Planes, SecondPass
 from zmtile.stacking.rejection import rejection
 from zmtile.stacking.warp import Block, feather, source_of, warp, with_margin
 
-__all__ = ["depth_of", "stack_frames"]
+if TYPE_CHECKING:
+    from zmtile.gpu.device import Device
+
+__all__ = ["depth_of", "stack_frames", "stack_on_cpu"]
 
 MAX_BLOCK_PIXELS = 128 * 128
 
@@ -58,6 +62,7 @@ def stack_frames(
     options: Options,
     resources: Resources,
     progress: Progress | None = None,
+    device: Device | None = None,
 ) -> Planes:
     """Make the planes of the tile from the raw frames.
 
@@ -73,6 +78,8 @@ def stack_frames(
     resources : Resources
         Threads and memory; without influence on the result.
     progress : Progress, optional
+    device : Device, optional
+        The GPU to do it on.
 
     Returns
     -------
@@ -84,6 +91,8 @@ def stack_frames(
         When a frame cannot be read any more.
     UsageError
         When the memory limit is too small for the tile.
+    GpuError
+        When the GPU fails.
     """
     progress = progress or NullProgress()
     if len(frames) > MAX_FRAMES:
@@ -98,35 +107,58 @@ def stack_frames(
         source_of(*item, canvas, reference, options) for item in zip(frames, maps, photometry, strict=True)
     ]
     free = limit - masters - plane_bytes(canvas, channels)
-    blocks = list(_blocks(canvas, len(frames), depth, free // 4 // resources.workers, margin))
     shelf = Shelf(open_file_limit(len(frames)), free // 3)
     pages = PageGuard(shelf, free // 3)
-    weight = np.array([p.weight for p in photometry], np.float32)
-    noise = np.array([p.noise for p in photometry], np.float32)
+
+    def opened(k: int) -> Pixels:
+        return shelf.get(k, frames[k], corrections[k])
+
+    second = SecondPass(sources, corrections, photometry, canvas, options, opened, pages.check)
+    if device is not None:
+        from zmtile.gpu.stack import stack_on_device
+
+        stack_on_device(device, second, planes, resources.gpu_memory_limit, free // 3, progress)
+    else:
+        stack_on_cpu(second, planes, resources.workers, free // 4, progress)
+    thin = planes.coverage < options.min_coverage
+    planes.image[thin] = np.nan
+    planes.uncert[thin] = np.nan
+    return planes
+
+
+def stack_on_cpu(second: SecondPass, planes: Planes, workers: int, budget: int, progress: Progress) -> None:
+    """Fill the planes block by block, on so many threads; `budget` are bytes for all their samples."""
+    depth = depth_of(second.options, len(planes.image))
+    share = budget // workers
+    blocks = list(_blocks(second.canvas, len(second.sources), depth, share, halo(second.options)))
+    progress.stage("stack", len(blocks))
+    run_parallel(_work(second, planes), blocks, workers, progress)
+
+
+def _work(second: SecondPass, planes: Planes) -> Callable[[Block], None]:
+    """Return what makes the planes of one block, on any thread."""
+    sources, canvas, options = second.sources, second.canvas, second.options
+    channels, margin, (weight, noise) = len(planes.image), halo(options), second.weight_and_noise
     lock = threading.Lock()
     own = threading.local()
 
     def work(block: Block) -> None:
         area = with_margin(block, margin, canvas)
         active = [k for k, source in enumerate(sources) if source.reaches(area)]
-        if active:
-            samples = _kept(own, (channels, len(active), area.rows, area.cols))
-            for place, k in enumerate(active):
-                warp(shelf.get(k, frames[k], corrections[k]), sources[k], area, samples[:, place])
-            shares = None
-            if options.feather:
-                shares = np.stack([feather(sources[k], area, options.feather) for k in active])
-            tally = _combine(samples, weight[active], shares, noise[active], options, planes, block, area)
-            with lock:
-                planes.tally[active] += tally
-        pages.check()
+        if not active:
+            return
+        samples = _kept(own, (channels, len(active), area.rows, area.cols))
+        for place, k in enumerate(active):
+            warp(second.opened(k), sources[k], area, samples[:, place])
+        shares = None
+        if options.feather:
+            shares = np.stack([feather(sources[k], area, options.feather) for k in active])
+        tally = _combine(samples, weight[active], shares, noise[active], options, planes, block, area)
+        with lock:
+            planes.tally[active] += tally
+        second.let_go()
 
-    progress.stage("stack", len(blocks))
-    run_parallel(work, blocks, resources.workers, progress)
-    thin = planes.coverage < options.min_coverage
-    planes.image[thin] = np.nan
-    planes.uncert[thin] = np.nan
-    return planes
+    return work
 
 
 def _kept(own: threading.local, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -44,7 +44,7 @@ def tile_header(
     models: Sequence[str],
     sky_degree: int,
     calibration: Calibration | None = None,
-    backend: str = "cpu",
+    gpu: str | None = None,
 ) -> fits.Header:
     """Return the header of the tile, without the keywords that describe the array itself.
 
@@ -70,8 +70,8 @@ def tile_header(
         Of the sky surfaces, 0 to 2.
     calibration : Calibration, optional
         The masters that were used.
-    backend : {'cpu', 'gpu'}
-        Where the pixels were computed.
+    gpu : str, optional
+        Name of the GPU that computed the pixels; the CPU did when not given.
 
     Returns
     -------
@@ -98,7 +98,8 @@ def tile_header(
         "ZMT_REF": file_text(reference.name),
         "ZMT_X0": int(canvas_origin[0]),
         "ZMT_Y0": int(canvas_origin[1]),
-        "ZMT_BACK": backend,
+        "ZMT_BACK": "gpu" if gpu else "cpu",
+        **({"ZMT_GPU": file_text(gpu)} if gpu else {}),
         "ZMT_CPU": llvmlite.binding.get_host_cpu_name(),
         "ZMT_LIBS": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         "ZMT_PMSK": True,

@@ -110,6 +110,7 @@ _PROVENANCE = (
     Keyword("ZMT_X0", "reference column of tile pixel (0, 0)"),
     Keyword("ZMT_Y0", "reference row of tile pixel (0, 0)"),
     Keyword("ZMT_BACK", "where the pixels were computed"),
+    Keyword("ZMT_GPU", "the GPU"),
     Keyword("ZMT_CPU", "processor that the kernels were compiled for"),
     Keyword("ZMT_LIBS", "libraries that computed"),
     Keyword("ZMT_PMSK", "footprints propagated"),

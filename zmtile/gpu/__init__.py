@@ -1,0 +1,1 @@
+"""The second pass on a GPU: the same planes as `zmtile.stacking` makes on the CPU."""

@@ -1,0 +1,208 @@
+"""Rejection and combination on the device, growth included, of the samples of one band."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmtile.gpu.device import NULL, Device
+from zmtile.gpu.geometry import RULE
+from zmtile.gpu.program import LANES, THREADS, own_size, stages
+from zmtile.kernels.bounds import METHODS
+from zmtile.options import Options
+from zmtile.stacking.planes import Planes
+from zmtile.stacking.rejection import recombination, rejection
+from zmtile.stacking.warp import Block
+
+__all__ = ["RejectionOnDevice", "result_bytes"]
+
+# Bytes of scratch memory for columns that do not fit shared memory, and for the sums of ESD.
+_ROOM = 2**28
+_METHOD_NAMES = {number: name for name, number in METHODS.items()}
+_FLOATS, _COUNTS = 3, 3
+
+
+def result_bytes(options: Options, frames: int, channels: int) -> int:
+    """Return the bytes of a pixel that the rejection needs beside its samples."""
+    growing = frames + 4 * _FLOATS + 2 * _COUNTS + 1 if options.grow else 0
+    return channels * (4 * _FLOATS + 2 * _COUNTS) + 8 + growing
+
+
+class RejectionOnDevice:
+    """The rejection of a build.
+
+    Parameters
+    ----------
+    device : Device
+    weight, noise : (frames, channels) float32
+    options : Options
+    """
+
+    def __init__(
+        self, device: Device, weight: NDArray[np.float32], noise: NDArray[np.float32], options: Options
+    ) -> None:
+        self._device, self._options = device, options
+        self._weight, self._noise = weight, noise
+
+    def __call__(
+        self, samples: Any, shares: Any, numbers: Sequence[int], block: Block, area: Block, planes: Planes
+    ) -> None:
+        """Reject and combine the samples of an area, the block with its margin; fill the block's planes."""
+        device = self._device
+        floats, counts, tally = self.compute(samples, shares, numbers, block, area)
+        found = np.empty(tally.shape, np.uint64)
+        device.get(tally, found)
+        planes.tally[list(numbers)] += np.moveaxis(found, 1, 0).astype(np.int64)
+        rows, (first, last) = np.s_[block.top : block.top + block.rows], _inside(block, area)
+        results: tuple[tuple[Any, tuple[NDArray[Any], ...]], ...] = (
+            (floats, (planes.image, planes.uncert, planes.weight)),
+            (counts, (planes.coverage, planes.rejlow, planes.rejhigh)),
+        )
+        for made, targets in results:
+            for k, target in enumerate(targets):
+                for c in range(len(target)):
+                    device.get(made[c, k, first:last], target[c, rows].reshape(-1))
+
+    def compute(
+        self, samples: Any, shares: Any, numbers: Sequence[int], block: Block, area: Block
+    ) -> tuple[Any, Any, Any]:
+        """Reject and combine the samples of an area, on the device.
+
+        Parameters
+        ----------
+        samples : (channels, frames, pixels) float32 on the device
+            With growth, what is rejected is overwritten.
+        shares : (frames, pixels) float32 on the device, or None
+        numbers : sequence of int
+            Numbers of the frames.
+        block, area : Block
+            What is tallied, and the same with its margin: whole rows.
+
+        Returns
+        -------
+        floats : (channels, 3, pixels) float32 on the device
+            Image, uncertainty, sum of weights.
+        counts : (channels, 3, pixels) uint16
+            Coverage, rejected below, above.
+        tally : (channels, frames, 3) uint64
+        """
+        device, options = self._device, self._options
+        channels, frames, pixels = samples.shape
+        inside = _inside(block, area)
+        tally = device.zeros((channels, frames, 3), np.uint64)
+        floats = device.empty((channels, _FLOATS, pixels), np.float32)
+        counts = device.empty((channels, _COUNTS, pixels), np.uint16)
+        bounds: Any = device.empty((2, pixels), np.float32) if options.grow else (NULL, NULL)
+        for c in range(channels):
+            weights, noises = self._weight[list(numbers), c], self._noise[list(numbers), c]
+            common = (samples[c], shares, weights, noises)
+            self._stack(rejection(options, frames), *common, inside, floats[c], counts[c], bounds, tally[c])
+            if options.grow:
+                self._grow(*common, area, inside, floats[c], counts[c], bounds, tally[c])
+        return floats, counts, tally
+
+    def _stack(
+        self,
+        chosen: tuple[Any, ...],
+        samples: Any,
+        shares: Any,
+        weights: NDArray[np.float32],
+        noises: NDArray[np.float32],
+        inside: tuple[int, int],
+        floats: Any,
+        counts: Any,
+        bounds: Any,
+        tally: Any,
+    ) -> None:
+        """Launch the kernel; `chosen` is from `zmtile.stacking.rejection.rejection`."""
+        device = self._device
+        method, klow, khigh, low, high, critical, clamp, use_median, student, widening = chosen
+        frames, pixels = samples.shape
+        rule = np.array([(klow, khigh, low, high, clamp, use_median)], RULE)
+        arguments = (
+            samples,
+            np.int64(pixels),
+            np.int32(frames),
+            device.put(weights),
+            NULL if shares is None else shares,
+            device.put(noises),
+            device.put(np.float32(1) / (noises * noises)),
+            device.put(rule),
+            device.put(student),
+            device.put(widening),
+            device.put(critical),
+            np.int32(len(widening)),
+            np.int64(inside[0]),
+            np.int64(inside[1]),
+            *floats,
+            *counts,
+            *bounds,
+            tally,
+        )
+        size, name = own_size(frames), _METHOD_NAMES[method]
+        most = 16 * device.facts.multiprocessors
+        if size:
+            blocks = min(-(-pixels // THREADS), 2 * most)
+            device.launch_stack("stack_own", size, name, blocks, 4 * frames * (THREADS + 3), *arguments)
+            return
+        pairs, begins = stages(frames)
+        blocks, cells = min(-(-pixels // LANES), most), 4 * frames * LANES
+        room, sums, shared = NULL, NULL, cells
+        if cells > device.facts.shared_bytes:
+            blocks, shared = max(min(blocks, _ROOM // cells), 1), 0
+            room = device.empty(blocks * cells // 4, np.float32)
+        if name == "esd":
+            blocks = max(min(blocks, _ROOM // (4 * cells)), 1)
+            sums = device.empty(2 * blocks * cells // 4, np.float64)
+        columns = (device.put(pairs), device.put(begins), np.int32(len(begins) - 1), room, sums)
+        device.launch_stack("stack_shared", size, name, blocks, shared, *arguments, *columns)
+
+    def _grow(
+        self,
+        samples: Any,
+        shares: Any,
+        weights: NDArray[np.float32],
+        noises: NDArray[np.float32],
+        area: Block,
+        inside: tuple[int, int],
+        floats: Any,
+        counts: Any,
+        bounds: Any,
+        tally: Any,
+    ) -> None:
+        """Take the samples beside rejected regions away, too, and combine again: `zmtile.stacking.grow`."""
+        device, options = self._device, self._options
+        frames, pixels = samples.shape
+        lower, upper = bounds
+        near = device.zeros(frames * pixels, np.uint8)
+        sizes = (np.int32(v) for v in (frames, area.rows, area.cols, options.grow))
+        device.launch("grow_regions", frames * pixels, samples, upper, *sizes, near)
+        touched = device.empty(pixels, np.uint8)
+        edges = (np.int64(v) for v in (pixels, *inside))
+        device.launch(
+            "take_away",
+            pixels,
+            samples,
+            lower,
+            upper,
+            near,
+            np.int32(frames),
+            *edges,
+            counts[2],
+            touched,
+            tally,
+        )
+        again, unused = device.empty(floats.shape, np.float32), device.empty(counts.shape, np.uint16)
+        nowhere = (0, 0)  # what is combined again was counted before
+        chosen = recombination(options, frames)
+        self._stack(chosen, samples, shares, weights, noises, nowhere, again, unused, (NULL, NULL), tally)
+        device.launch("put_back", pixels, touched, np.int64(pixels), *again, *floats)
+
+
+def _inside(block: Block, area: Block) -> tuple[int, int]:
+    """Return the pixels of an area where a block begins and ends; both have whole rows."""
+    top = block.top - area.top
+    return top * area.cols, (top + block.rows) * area.cols
