@@ -10,7 +10,7 @@ NEIGHBOURS = chromium fish fitsverify gnuastro mandoc siril source-extractor swa
 # matplotlib would write its caches to the user's home.
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install neighbours demo mosaic test check format bench bench-speed docs man clean
+.PHONY: help install neighbours demo mosaic test test-gpu check format bench bench-speed docs man clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -48,6 +48,9 @@ mosaic: $(STAMP) ## simulate two overlapping groups, build their tiles, join the
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest
+
+test-gpu: $(STAMP) ## run the tests of the GPU's kernels on a real one (first: .venv/bin/pip install '.[gpu-cuda12]')
+	$(BIN)/python -m pytest --gpu -n 0 tests/test_gpu_stack.py tests/test_gpu_reject.py tests/test_doctor.py
 
 check: $(STAMP) ## lint, formatting and types
 	$(BIN)/ruff check .

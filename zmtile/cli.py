@@ -21,6 +21,7 @@ from zmtile.clioptions import configurable
 from zmtile.commands.build import build
 from zmtile.commands.check import check
 from zmtile.commands.config import config
+from zmtile.commands.doctor import doctor
 from zmtile.commands.export import export
 from zmtile.commands.inspect import inspect
 from zmtile.commands.preview import preview
@@ -150,7 +151,7 @@ def _variable(error: click.ClickException) -> str:
 SECTIONS = {
     "Make tiles": (build, rebuild),
     "Look at tiles, pass them on": (inspect, check, preview, report, export),
-    "Settings": (config,),
+    "The machine, settings": (doctor, config),
 }
 
 EPILOG = """\

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from zmtile.config import ON_THE_LINE, check_variables, given_elsewhere, read_settings, variable_of
 from zmtile.dependence import idle
 from zmtile.errors import UsageError
-from zmtile.options import Options, parse_size
+from zmtile.options import BACKENDS, Options, parse_size
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -24,8 +24,10 @@ __all__ = [
     "SectionCommand",
     "SectionOption",
     "TextList",
+    "backend",
     "calibration",
     "configurable",
+    "gpu_memory_limit",
     "listed",
     "log_file",
     "matching",
@@ -201,6 +203,19 @@ memory_limit = running(
     metavar="SIZE",
     show_default="2GiB or as needed",
     help="Memory for pixels.",
+)
+backend = running(
+    "--backend",
+    type=BACKENDS,
+    default="cpu",
+    help="Where frames are warped and stacked.",
+)
+gpu_memory_limit = running(
+    "--gpu-memory-limit",
+    callback=_size,
+    metavar="SIZE",
+    show_default="0.9 of what is free",
+    help="Memory for pixels on the GPU.",
 )
 verbose = running("--verbose", "-v", count=True, show_default=False, help="Tell more; twice: tracebacks too.")
 quiet = running("--quiet", "-q", is_flag=True, help="Tell of warnings and errors only.")

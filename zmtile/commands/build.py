@@ -13,7 +13,9 @@ from zmtile.clioptions import (
     FitsPath,
     SectionCommand,
     TextList,
+    backend,
     calibration,
+    gpu_memory_limit,
     listed,
     log_file,
     matching,
@@ -62,6 +64,7 @@ Exit codes:
   1    built, but frames were left out, those of --reject-frames not counted
   2    usage or bad input; nothing was written
   3    too few frames can be used; nothing was written
+  5    the GPU failed; nothing was written
   70   a bug in zmtile
   129  stopped by SIGHUP (the terminal was closed); nothing was written
   130  stopped by Ctrl-C; nothing was written
@@ -161,6 +164,8 @@ Exit codes:
 )
 @threads
 @memory_limit
+@backend
+@gpu_memory_limit
 @running("--dry-run", is_flag=True, help="Register the frames and show the plan; write nothing.")
 @running("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
 @verbose
@@ -176,6 +181,8 @@ def build(
     page: Path | None,
     threads: int | None,
     memory_limit: int | None,
+    backend: str,
+    gpu_memory_limit: int | None,
     dry_run: bool,
     as_json: bool,
     verbose: int,
@@ -188,7 +195,10 @@ def build(
     FRAMES are FITS files, folders, patterns, or @list.txt: a text file with one of these per line.
     Their order has no influence.
     """
-    chosen, resources = stacking_options(ctx, choices), Resources(threads, memory_limit)
+    chosen, resources = (
+        stacking_options(ctx, choices),
+        Resources(threads, memory_limit, backend, gpu_memory_limit),
+    )
 
     from zmtile.console import reporting, say
     from zmtile.frames.inputs import expand

@@ -9,6 +9,8 @@ import click
 from zmtile.clioptions import (
     FitsPath,
     SectionCommand,
+    backend,
+    gpu_memory_limit,
     log_file,
     memory_limit,
     notes,
@@ -39,7 +41,7 @@ Exit codes:
   2    usage or bad input; nothing was written
   3    too few frames can be used; nothing was written
   4    an input is missing or changed; nothing was written
-  70, 129, 130, 143 as those of build
+  5, 70, 129, 130, 143 as those of build
 """
 
 
@@ -64,6 +66,8 @@ Exit codes:
 @writing("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @threads
 @memory_limit
+@backend
+@gpu_memory_limit
 @running("--json", "as_json", is_flag=True, help="Print the outcome as JSON, and nothing else.")
 @verbose
 @quiet
@@ -79,6 +83,8 @@ def rebuild(
     overwrite: bool,
     threads: int | None,
     memory_limit: int | None,
+    backend: str,
+    gpu_memory_limit: int | None,
     as_json: bool,
     verbose: int,
     quiet: bool,
@@ -89,7 +95,7 @@ def rebuild(
     Frames and masters are known by their content (SHA-256), whatever they are called now. If one is
     missing or has changed, it is named, and nothing is made.
     """
-    resources = Resources(threads, memory_limit)
+    resources = Resources(threads, memory_limit, backend, gpu_memory_limit)
 
     from zmtile.console import reporting, say
     from zmtile.jsonout import dumps
