@@ -11,7 +11,7 @@ from zmtile.frames.frame import read_frame
 from zmtile.frames.measure import measure
 from zmtile.kernels.clipped import clipped_mean
 from zmtile.kernels.demosaic import pattern_codes
-from zmtile.kernels.luminance import calm_hot_pixels, mean_of_blocks, subtract_twice
+from zmtile.kernels.luminance import light_of
 from zmtile.kernels.photometry import aperture_fluxes
 from zmtile.kernels.sky import sky_mesh, step_noise
 from zmtile.registration.transform import apply, invert
@@ -125,11 +125,30 @@ def test_sky_mesh_measures_each_colour_alone():
     y, x = np.mgrid[:64, :64]
     mosaic = np.array([500, 800, 300], np.float32)[codes[y % 2, x % 2]]
     mosaic += np.random.default_rng(0).normal(0, 1, mosaic.shape).astype(np.float32)
-    found, error = np.empty((3, 2, 2), np.float32), np.empty((3, 2, 2), np.float32)
-    sky_mesh(mosaic[None], codes, 32, found, error)
+    found, sigma = np.empty((3, 2, 2), np.float32), np.empty((3, 2, 2), np.float32)
+    kept = np.empty((3, 2, 2), np.int64)
+    sky_mesh(mosaic[None], codes, 32, 1, found, sigma, kept)
     for channel, level in enumerate((500, 800, 300)):
+        samples = 512 if channel == 1 else 256
         np.testing.assert_allclose(found[channel], level, atol=0.3)
-        np.testing.assert_allclose(error[channel], 1 / np.sqrt(512 if channel == 1 else 256), rtol=0.25)
+        np.testing.assert_allclose(sigma[channel], 1, rtol=0.2)
+        assert ((kept[channel] > 0.95 * samples) & (kept[channel] <= samples)).all()
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_sky_mesh_of_a_plane_is_that_of_its_cells(step):
+    plane = np.random.default_rng(0).normal(100, 5, (150, 1300)).astype(np.float32)
+    plane[:, 640:] += 50
+    plane[:64, :64] = np.nan
+    level, sigma, kept = (np.empty((1, 2, 20), t) for t in (np.float32, np.float32, np.int64))
+    sky_mesh(plane[None], GREY, 64, step, level, sigma, kept)
+    assert np.isnan(level[0, 0, 0])
+    for i, j in ((0, 1), (1, 0), (1, 9), (1, 10), (1, 19)):
+        cell = plane[64 * i : 64 * i + 64 : step, 64 * j : 64 * j + 64]
+        near = cell[np.abs(cell - np.median(cell)) < 2.5 * cell.std()]
+        assert level[0, i, j] == pytest.approx(near.mean(), abs=0.05)
+        assert sigma[0, i, j] == pytest.approx(near.std() / 0.9546, rel=0.02)
+        assert kept[0, i, j] == pytest.approx(near.size, rel=0.01)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -147,31 +166,35 @@ def test_step_noise_is_that_of_the_plain_definition(stride):
     assert step_noise(plane, 0, 1, 8, stride, values, keys) == pytest.approx(sigma / np.sqrt(2), rel=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(6, 8), (7, 9)])
-def test_blocks_are_means_and_the_half_plane_goes_off_each_pixel(shape):
+@pytest.mark.parametrize("shape", [(6, 8), (7, 300)])
+def test_light_of_a_mosaic_is_the_mean_of_levelled_blocks(shape):
+    codes = pattern_codes("RGGB")
     plane = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
+    plane[2, 3] = np.nan
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    base = np.array([500, 800, 300], np.float32)
+    out = np.empty((shape[0] - 1, shape[1] - 1), np.float32)
+    level = np.full((3, 1, 1), np.nan, np.float32)
+    counts = light_of(plane + base[codes[y % 2, x % 2]], codes, level, 16, base, np.ones(3, np.float32), out)
     blocks = [plane[i : shape[0] - 1 + i, j : shape[1] - 1 + j] for i in (0, 1) for j in (0, 1)]
-    np.testing.assert_allclose(mean_of_blocks(plane), np.mean(blocks, axis=0), atol=1e-6)
-    half = plane[::2, ::2].copy()
-    rest = plane - np.repeat(np.repeat(half, 2, 0), 2, 1)[: shape[0], : shape[1]]
-    subtract_twice(plane, half)
-    np.testing.assert_array_equal(plane, rest)
+    np.testing.assert_allclose(out, np.mean(blocks, axis=0), atol=1e-4)
+    assert counts == (0, 1)
 
 
-def test_calm_hot_pixels_keeps_stars_and_takes_spikes():
+def test_light_keeps_stars_and_takes_spikes():
     y, x = np.mgrid[:64, :64]
     rng = np.random.default_rng(0)
     image = rng.normal(1000, 5, (64, 64)).astype(np.float32)
     image += (3000 * np.exp(-4 * np.log(2) * ((x - 20.3) ** 2 + (y - 30.4) ** 2) / 1.8**2)).astype(np.float32)
     image[40, 50] += 5000
+    image[0, 5] += 5000  # at the edge nobody can tell
     out = np.empty_like(image)
-    level = np.full((1, 4, 4), 1000, np.float32)
-    found = calm_hot_pixels(
-        image, GREY, level, 16, np.array([1000], np.float32), np.array([5], np.float32), out
-    )
-    assert found == 1
-    assert out[40, 50] == 0
-    assert out[30, 20] == image[30, 20] - 1000
+    level = np.full((1, 4, 4), 1010, np.float32)
+    counts = light_of(image, GREY, level, 16, np.array([1000], np.float32), np.array([5], np.float32), out)
+    assert counts == (1, 0)
+    assert out[40, 50] == 10
+    out[40, 50] = image[40, 50] - 1000
+    np.testing.assert_array_equal(out, image - 1000)
 
 
 def test_an_aperture_with_a_hole_has_no_flux():

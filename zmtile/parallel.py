@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zmtile.progress import Progress
 
-__all__ = ["run_parallel"]
+__all__ = ["Kept", "run_parallel"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Kept(threading.local):
+    """Memory that each thread keeps from item to item: new pages cost more than what is written to them."""
+
+    def __init__(self) -> None:
+        self._floats: dict[str, NDArray[np.float32]] = {}
+
+    def floats(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return an array with whatever was in it; the thread's next of that name takes its place."""
+        size = math.prod(shape)
+        kept = self._floats.get(name)
+        if kept is None or kept.size < size:
+            kept = self._floats[name] = np.empty(size, np.float32)
+        return kept[:size].reshape(shape)
 
 
 def run_parallel(

@@ -13,15 +13,16 @@ from zmtile.frames.inputs import name_files
 from zmtile.frames.mastercheck import image_kinds
 from zmtile.frames.measure import FrameStats, measure
 from zmtile.options import Options, Resources
-from zmtile.parallel import run_parallel
+from zmtile.parallel import Kept, run_parallel
 from zmtile.progress import Progress
 
 __all__ = ["check_mixture", "drop_copies", "measure_frames", "read_frames"]
 
 log = logging.getLogger("zmtile")
 
-# Bytes that measuring holds for each pixel of a frame: converted, levelled, detection's copies.
-MEASURE_BYTES = 40
+# Bytes that measuring holds for each pixel of a frame: converted, levelled, mapped, and what is known of
+# bright pixels where these are as many as may be.
+MEASURE_BYTES = 20
 
 
 def read_frames(
@@ -105,9 +106,11 @@ def measure_frames(
     limit = (resources.memory_limit or 2**31) - calibration.nbytes
     workers = max(1, min(resources.workers, limit // max(largest, 1)))
 
+    kept = Kept()
+
     def attempt(frame: Frame) -> FrameStats | FrameError:
         try:
-            return measure(frame, calibration.correction(frame.exposure), options.hot_pixels)
+            return measure(frame, calibration.correction(frame.exposure), options.hot_pixels, kept)
         except FrameError as error:
             if not options.skip_unreadable:
                 raise

@@ -6,6 +6,7 @@ the rectangle that a stage asks for.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import mmap
@@ -19,8 +20,12 @@ from numpy.typing import NDArray
 from zmtile.errors import FrameError, parser_said
 from zmtile.frames.calibrate import Correction
 from zmtile.frames.frame import LARGEST, STORED, Frame, unpacked
+from zmtile.parallel import Kept
 
 __all__ = ["Pixels", "open_pixels"]
+
+# Rows that are converted together.
+STRIP = 64
 
 
 class Pixels:
@@ -43,7 +48,9 @@ class Pixels:
         self.correction = correction
         self._mapping = mapping
 
-    def patch(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.float32]:
+    def patch(
+        self, row: int, col: int, rows: int, cols: int, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Return a rectangle in ADU, corrected; NaN outside the frame and where there is no data.
 
         Parameters
@@ -52,6 +59,8 @@ class Pixels:
             Frame pixel of the rectangle's first pixel; may lie outside the frame.
         rows, cols : int
             Its size.
+        out : ndarray of float32, optional
+            Of the shape that is returned; written to.
 
         Returns
         -------
@@ -63,7 +72,8 @@ class Pixels:
         r0, r1 = max(row, 0), min(row + rows, frame.rows)
         c0, c1 = max(col, 0), min(col + cols, frame.cols)
         whole = (r0, r1, c0, c1) == (row, row + rows, col, col + cols)
-        out = np.empty((planes, rows, cols), np.float32)
+        if out is None:
+            out = np.empty((planes, rows, cols), np.float32)
         if not whole:
             out.fill(np.nan)
         if r0 >= r1 or c0 >= c1:
@@ -97,9 +107,22 @@ class Pixels:
         """Whether the pixels stay in the file until they are used."""
         return self._mapping is not None
 
-    def whole(self) -> NDArray[np.float32]:
-        """Return the frame in ADU, corrected, (1 or 3, rows, cols)."""
-        return self.patch(0, 0, self.frame.rows, self.frame.cols)
+    def whole(self, kept: Kept | None = None) -> NDArray[np.float32]:
+        """Return the frame in ADU, corrected, (1 or 3, rows, cols); `kept` holds it."""
+        frame = self.frame
+        shape = (1 if frame.layout in ("mono", "cfa") else 3, frame.rows, frame.cols)
+        planes = (kept or Kept()).floats("planes", shape)
+        for first in range(0, frame.rows, STRIP):  # as the cache holds
+            part = planes[:, first : first + STRIP]
+            self.patch(first, 0, part.shape[1], frame.cols, part)
+        return planes
+
+    def sha256(self) -> str:
+        """Return the hash of the file as stored."""
+        if self._mapping is not None:  # no copy is made of what is mapped
+            return hashlib.sha256(self._mapping).hexdigest()
+        with open(self.frame.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def release(self) -> None:
         """Let go of the mapped pages; the system keeps them cached for the next use."""

@@ -13,33 +13,40 @@ __all__ = ["clipped_mean", "finite_first"]
 
 # Sums are kept apart in this many lanes, so that the compiler adds vectors.
 _LANES = 16
+# Values that each lane adds up before its sum goes to memory: one at a time took four times as long.
+_DEEP = 8
 
 
 @kernel
 def _inside(values: Any, count: int, centre: float, limit: float) -> Any:
     """Return number, sum and sum of squares about `centre` of the first values within `limit` of it."""
     w = np.zeros(3 * _LANES, np.float32)
-    whole = count - count % _LANES
-    for i in range(0, whole, _LANES):
+    whole = count - count % (_LANES * _DEEP)
+    for i in range(0, whole, _LANES * _DEEP):
         for lane in range(_LANES):
-            d = values[i + lane] - centre
-            keep = np.float32(1.0) if abs(d) <= limit else np.float32(0.0)
-            d = d * keep
-            w[lane] += keep
-            w[_LANES + lane] += d
-            w[2 * _LANES + lane] += d * d
+            kept = total = square = np.float32(0.0)
+            for k in range(_DEEP):
+                d = values[i + _LANES * k + lane] - centre
+                keep = np.float32(1.0) if abs(d) <= limit else np.float32(0.0)
+                d = d * keep
+                kept += keep
+                total += d
+                square += d * d
+            w[lane] += kept
+            w[_LANES + lane] += total
+            w[2 * _LANES + lane] += square
     for i in range(whole, count):
         d = values[i] - centre
         if abs(d) <= limit:
             w[0] += np.float32(1.0)
             w[_LANES] += d
             w[2 * _LANES] += d * d
-    kept, total, square = 0.0, 0.0, 0.0
+    inside, first, second = 0.0, 0.0, 0.0
     for lane in range(_LANES):
-        kept += w[lane]
-        total += w[_LANES + lane]
-        square += w[2 * _LANES + lane]
-    return int(kept), total, square
+        inside += w[lane]
+        first += w[_LANES + lane]
+        second += w[2 * _LANES + lane]
+    return int(inside), first, second
 
 
 @kernel

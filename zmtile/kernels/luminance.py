@@ -8,12 +8,42 @@ import numpy as np
 
 from zmtile.kernels import kernel
 
-__all__ = ["calm_hot_pixels", "mean_of_blocks", "subtract_twice"]
+__all__ = ["light_of"]
+
+# Pixels that are looked at together: most hold none that is bright.
+_RUN = 256
 
 
 @kernel
-def calm_hot_pixels(plane: Any, codes: Any, level: Any, cell: int, base: Any, noise: Any, out: Any) -> int:
-    """Level the colours of the mosaic and replace lone bright pixels by the sky, for star detection only.
+def _calm(plane: Any, y: int, x: int, codes: Any, local: Any, noise: Any) -> bool:
+    """Tell whether a bright pixel stands alone: the pixels around it do not share its light."""
+    rows, cols = plane.shape
+    if y == 0 or x == 0 or y == rows - 1 or x == cols - 1:
+        return False
+    peak = plane[y, x] - local[codes[y & 1, x & 1]]
+    around = np.float32(0.0)
+    for dy in range(-1, 2):
+        for dx in range(-1, 2):
+            if dy != 0 or dx != 0:
+                around += plane[y + dy, x + dx] - local[codes[(y + dy) & 1, (x + dx) & 1]]
+    return around < np.float32(8 * 0.06) * peak
+
+
+@kernel
+def _subtract(source: Any, offset: Any, bound: Any, out: Any) -> Any:
+    """Subtract `offset`; return how many pixels are above `bound`, and how many are NaN."""
+    bright = holes = np.int32(0)
+    for x in range(source.size):
+        value = source[x]
+        out[x] = value - offset[x]
+        bright += np.int32(1) if value > bound[x] else np.int32(0)
+        holes += np.int32(1) if value != value else np.int32(0)
+    return bright, holes
+
+
+@kernel
+def light_of(plane: Any, codes: Any, level: Any, cell: int, base: Any, noise: Any, out: Any) -> Any:
+    """Level the colours of the mosaic, replace lone bright pixels by the sky, and average 2×2 blocks.
 
     A star of FWHM 1.8 px still puts 0.3 of its peak on the mean of the eight pixels around it, a
     hot pixel nothing; the limit is 0.06 of the peak, for peaks above 8 sigma.
@@ -29,68 +59,50 @@ def calm_hot_pixels(plane: Any, codes: Any, level: Any, cell: int, base: Any, no
         Side of its cells in pixels.
     base, noise : (channels,) float32
         Sky over the whole frame, and sigma of a pixel.
-    out : (rows, cols) float32
-        Written: the pixels less `base` of their colour.
+    out : (rows, cols) or (rows - 1, cols - 1) float32
+        Written: the pixels less `base` of their colour; of one row and column less, the mean of the
+        2×2 block at every position.
 
     Returns
     -------
-    int
-        Pixels replaced.
+    int, int
+        Pixels replaced, and pixels of `plane` that are NaN.
     """
     rows, cols = plane.shape
-    found = 0
+    blocks = out.shape[0] < rows
+    found = missing = 0
     local = np.empty(base.size, np.float32)
+    lines = np.empty((2, cols), np.float32)  # the last two rows, calmed
+    sky, limit = np.empty((2, cols), np.float32), np.empty((2, cols), np.float32)
     for y in range(rows):
-        for x in range(cols):
-            code = codes[y & 1, x & 1]
-            value = plane[y, x] - base[code]
-            out[y, x] = value
-            if (
-                not value > np.float32(4.0) * noise[code]
-                or y == 0
-                or x == 0
-                or y == rows - 1
-                or x == cols - 1
-            ):
-                continue
-            for c in range(base.size):
-                local[c] = level[c, min(y // cell, level.shape[1] - 1), min(x // cell, level.shape[2] - 1)]
-                if np.isnan(local[c]):
-                    local[c] = base[c]
-            peak = plane[y, x] - local[code]
-            if not peak > np.float32(8.0) * noise[code]:
-                continue
-            around = np.float32(0.0)
-            for dy in range(-1, 2):
-                for dx in range(-1, 2):
-                    if dy != 0 or dx != 0:
-                        around += plane[y + dy, x + dx] - local[codes[(y + dy) & 1, (x + dx) & 1]]
-            if around < np.float32(8 * 0.06) * peak:
-                out[y, x] = local[code] - base[code]
-                found += 1
-    return found
-
-
-@kernel
-def mean_of_blocks(plane: Any) -> Any:
-    """Return the mean of the 2×2 block at every position, (rows - 1, cols - 1) float32."""
-    rows, cols = plane.shape
-    out = np.empty((rows - 1, cols - 1), np.float32)
-    for y in range(rows - 1):
-        for x in range(cols - 1):
-            out[y, x] = np.float32(0.25) * (
-                (plane[y, x] + plane[y + 1, x]) + (plane[y, x + 1] + plane[y + 1, x + 1])
+        i = min(y // cell, level.shape[1] - 1)
+        phase = y & 1
+        if y < 2 or y % cell < 2:
+            for x in range(cols):
+                code = codes[phase, x & 1]
+                here = level[code, i, min(x // cell, level.shape[2] - 1)]
+                sky[phase, x] = base[code]
+                limit[phase, x] = (here if here == here else base[code]) + np.float32(8.0) * noise[code]
+        line, source = (lines[phase] if blocks else out[y]), plane[y]
+        offset, bound = sky[phase], limit[phase]
+        for first in range(0, cols, _RUN):
+            last = min(first + _RUN, cols)
+            bright, holes = _subtract(
+                source[first:last], offset[first:last], bound[first:last], line[first:last]
             )
-    return out
-
-
-@kernel
-def subtract_twice(plane: Any, half: Any) -> None:
-    """Subtract from a plane another that has its every second row and column."""
-    rows, cols = plane.shape
-    for y in range(rows):
-        for x in range(cols >> 1):
-            plane[y, 2 * x] -= half[y >> 1, x]
-            plane[y, 2 * x + 1] -= half[y >> 1, x]
-        if cols & 1:
-            plane[y, cols - 1] -= half[y >> 1, cols >> 1]
+            missing += holes
+            if bright == 0:
+                continue
+            for x in range(first, last):
+                if source[x] > bound[x]:
+                    for c in range(base.size):
+                        here = level[c, i, min(x // cell, level.shape[2] - 1)]
+                        local[c] = here if here == here else base[c]
+                    if _calm(plane, y, x, codes, local, noise):
+                        line[x] = local[codes[phase, x & 1]] - offset[x]
+                        found += 1
+        if blocks and y > 0:
+            upper, lower, target = lines[phase ^ 1], lines[phase], out[y - 1]
+            for x in range(cols - 1):
+                target[x] = np.float32(0.25) * ((upper[x] + lower[x]) + (upper[x + 1] + lower[x + 1]))
+    return found, missing

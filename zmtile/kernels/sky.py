@@ -12,6 +12,9 @@ from zmtile.kernels.order import kth_smallest
 
 __all__ = ["sky_mesh", "step_noise"]
 
+# Cells whose samples are collected together: those of a whole row of cells do not fit the cache.
+_TOGETHER = 8
+
 
 @kernel
 def step_noise(plane: Any, row: int, col: int, down: int, across: int, values: Any, keys: Any) -> float:
@@ -57,7 +60,22 @@ def step_noise(plane: Any, row: int, col: int, down: int, across: int, values: A
 
 
 @kernel
-def sky_mesh(planes: Any, codes: Any, cell: int, level: Any, error: Any) -> None:
+def _share_out(line: Any, cell: int, every: int, values: Any, counts: Any) -> None:
+    """Append all pixels of a row, or every second one, to the values of their cells."""
+    for j in range(counts.size):
+        part, target = line[j * cell : (j + 1) * cell], values[j, counts[j] :]
+        width = (part.size + every - 1) // every
+        if every == 1:
+            for k in range(width):
+                target[k] = part[k]
+        else:
+            for k in range(width):
+                target[k] = part[2 * k]
+        counts[j] += width
+
+
+@kernel
+def sky_mesh(planes: Any, codes: Any, cell: int, step: int, level: Any, sigma: Any, kept: Any) -> None:
     """Measure the sky of every colour in square cells: the clipped mean of its own samples.
 
     Rows are read in the order in which they are stored: cell by cell took three times as long.
@@ -70,35 +88,37 @@ def sky_mesh(planes: Any, codes: Any, cell: int, level: Any, error: Any) -> None
         Channel of each phase of the mosaic; all zero for grey and colour frames.
     cell : int
         Side of a cell in pixels, even.
-    level, error : (channels, cell rows, cell cols) float32
-        Written: sky and its standard error; NaN where under a quarter of the samples remain.
+    step : int
+        Every so many rows are looked at; 1 for a mosaic.
+    level, sigma : (channels, cell rows, cell cols) float32
+        Written: sky and the scatter of a sample about it; NaN where under a quarter of the samples remain.
+    kept : (channels, cell rows, cell cols) int64
+        Written: samples that remain.
     """
     channels, cell_rows, cell_cols = level.shape
     depth, rows, cols = planes.shape
-    values = np.empty((cell_cols, cell * cell), np.float32)
-    expected = np.empty(cell_cols, np.int64)
+    values = np.empty((min(_TOGETHER, cell_cols), cell * cell), np.float32)
+    expected = np.empty(len(values), np.int64)
     scratch, keys = np.empty(256, np.float32), np.empty(256, np.int32)
     for i in range(cell_rows):
-        for c in range(channels):
-            expected[:] = 0
-            for y in range(i * cell, min((i + 1) * cell, rows)):
-                for phase in range(2):
-                    if depth < channels and codes[y & 1, phase] != c:
+        for first in range(0, cell_cols, _TOGETHER):
+            cells = min(_TOGETHER, cell_cols - first)
+            left, right = first * cell, min((first + cells) * cell, cols)
+            for c in range(channels):
+                expected[:] = 0
+                for y in range(i * cell, min((i + 1) * cell, rows), step):
+                    line = planes[min(c, depth - 1), y, left:right]
+                    if depth == channels:
+                        _share_out(line, cell, 1, values, expected[:cells])
                         continue
-                    line = planes[min(c, depth - 1), y]
-                    for j in range(cell_cols):
-                        left, right = j * cell + phase, min((j + 1) * cell, cols)
-                        start = expected[j]
-                        width = (right - left + 1) >> 1
-                        for k in range(width):
-                            values[j, start + k] = line[left + 2 * k]
-                        expected[j] = start + width
-            for j in range(cell_cols):
-                count = finite_first(values[j], expected[j])
-                centre, sigma, kept = clipped_mean(values[j], count, scratch, keys)
-                if kept * 4 < expected[j] or kept < 16:
-                    level[c, i, j] = np.nan
-                    error[c, i, j] = np.nan
-                else:
-                    level[c, i, j] = centre
-                    error[c, i, j] = sigma / np.sqrt(np.float32(kept))
+                    for phase in range(2):
+                        if codes[y & 1, phase] == c:
+                            _share_out(line[phase:], cell, 2, values, expected[:cells])
+                for k in range(cells):
+                    j = first + k
+                    count = finite_first(values[k], expected[k])
+                    level[c, i, j], sigma[c, i, j], kept[c, i, j] = clipped_mean(
+                        values[k], count, scratch, keys
+                    )
+                    if kept[c, i, j] * 4 < expected[k] or kept[c, i, j] < 16:
+                        level[c, i, j] = sigma[c, i, j] = np.nan
