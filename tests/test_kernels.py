@@ -59,7 +59,7 @@ def test_code_of_old_sources_goes_before_new_code_is_listed(tmp_path, monkeypatc
 def test_a_kernel_tells_whether_the_disk_has_it(tmp_path, monkeypatch):
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
     double = kernel(_double)
-    assert double.shared
+    assert tmp_path in double.folder.parents
     assert not double.compiled
     double(2.0)
     assert kernel(_double).compiled
@@ -68,7 +68,7 @@ def test_a_kernel_tells_whether_the_disk_has_it(tmp_path, monkeypatch):
 def test_without_a_folder_for_the_cache_a_kernel_is_compiled_for_this_run(monkeypatch):
     monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
     double = kernel(_double)
-    assert (double.shared, double.compiled) == (False, False)
+    assert (double.folder, double.compiled) == (None, False)
     assert double(2.0) == 4.0
 
 

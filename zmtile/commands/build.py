@@ -209,14 +209,17 @@ def build(
         kept = [*inputs, *(Path(path) for path in (chosen.bias, chosen.dark, chosen.flat) if path)]
         _check_targets(output, page, kept, overwrite)
 
+        from zmtile.ahead import compiling_ahead
         from zmtile.pipeline import plan_tile, stack_plan
 
-        plan = plan_tile(inputs, chosen, resources, progress)
-        target = output or Path(plan.default_name)
-        _check_targets(target, page, kept, overwrite)
         tile = None
-        if not dry_run:
-            tile = stack_plan(plan, resources, progress)
+        with compiling_ahead(inputs, chosen, resources):
+            plan = plan_tile(inputs, chosen, resources, progress)
+            target = output or Path(plan.default_name)
+            _check_targets(target, page, kept, overwrite)
+            if not dry_run:
+                tile = stack_plan(plan, resources, progress)
+        if tile is not None:
             progress.stage("write", 1)
             target = tile.write(target, overwrite=overwrite, fill=chosen.fill, planes=chosen.planes)
             progress.step()

@@ -97,6 +97,7 @@ def rebuild(
     """
     resources = Resources(threads, memory_limit, backend, gpu_memory_limit)
 
+    from zmtile.ahead import compiling_ahead
     from zmtile.console import reporting, say
     from zmtile.jsonout import dumps
     from zmtile.rebuild import default_target, gather, rebuild_tile
@@ -111,7 +112,8 @@ def rebuild(
         ingredients = gather(tile, inputs, progress)
         if target is not None:
             check_tile_target(target, [tile, *ingredients.files], overwrite)
-        made = rebuild_tile(ingredients, resources, progress)
+        with compiling_ahead(ingredients.frames, ingredients.options, resources):
+            made = rebuild_tile(ingredients, resources, progress)
         planes = compare_planes(made, tile) if verify else None
         if target is not None:
             options = ingredients.options

@@ -86,14 +86,14 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]  # numba has no types
         self._cache = _SharedCache(self.py_func)
 
     @property
-    def shared(self) -> bool:
-        """Whether other processes find what this one compiles."""
-        return isinstance(self._cache, _SharedCache)
+    def folder(self) -> Path | None:
+        """Where other processes find what this one compiles; None when they do not."""
+        return Path(self._cache.cache_path) if isinstance(self._cache, _SharedCache) else None
 
     @property
     def compiled(self) -> bool:
         """Whether the disk has it already, for any types."""
-        return self.shared and self._cache.holds_any(self.targetctx)
+        return isinstance(self._cache, _SharedCache) and self._cache.holds_any(self.targetctx)
 
     def compile(self, signature: Any) -> Any:
         """Return the entry point for these types: loaded, or compiled and saved."""
@@ -101,7 +101,7 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]  # numba has no types
             try:
                 return super().compile(signature)
             finally:
-                if self.shared:
+                if isinstance(self._cache, _SharedCache):
                     self._cache.turn.give_back()
 
 

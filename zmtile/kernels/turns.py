@@ -47,8 +47,7 @@ class Turn:
             return False
         begun, waited = time.monotonic(), False
         try:
-            file = _opened(self._folder)
-            while not self._try(file):
+            while not self.try_now():
                 if time.monotonic() - begun > patience:
                     log.debug("%s is not compiled by another process after %.0f s", self._name, patience)
                     return True
@@ -58,7 +57,15 @@ class Turn:
             log.debug("%s is compiled without a lock (%s)", self._name, error.strerror)
         return waited
 
-    def _try(self, file: int) -> bool:
+    def try_now(self) -> bool:
+        """Return whether the turn is ours, without waiting for it.
+
+        Raises
+        ------
+        OSError
+            When locks do not work.
+        """
+        file = _opened(self._folder)
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._place)
         except (BlockingIOError, PermissionError):  # POSIX allows either
