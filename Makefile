@@ -5,8 +5,8 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 GROUP = demo/group
 TILE = demo/master_tile_demo.fits
-# Programs that tests show tiles, and pages about them, to; as Debian names their packages.
-NEIGHBOURS = chromium fish fitsverify gnuastro mandoc siril source-extractor swarp zsh
+# Programs that tests show tiles, and pages about them, to, and the compiler of the GPU's tests; as Debian names their packages.
+NEIGHBOURS = chromium fish fitsverify g++ gnuastro mandoc siril source-extractor swarp zsh
 # matplotlib would write its caches to the user's home.
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 HOST_H = Path(__file__).parent / "gpu" / "host.h"
 # As zmtile's own options say: no fused multiply-add. The others are g++'s habit anyway.
@@ -128,7 +129,7 @@ def compiled(code):
             source.write_text(code)
             for out, more in ((text, ["-E", "-P"]), (library, [])):
                 made = Path(scratch) / out.name
-                subprocess.run([compiler(), *FLAGS, *more, str(source), "-o", str(made)], check=True)
+                subprocess.run([str(COMPILER), *FLAGS, *more, str(source), "-o", str(made)], check=True)
                 made.rename(out)
     kernels = {}
     for name, parameters in DECLARATION.findall(text.read_text()):
@@ -137,10 +138,7 @@ def compiled(code):
     return ctypes.CDLL(str(library)), kernels
 
 
-def compiler():
-    found = shutil.which("g++") or shutil.which("c++")
-    assert found, "the kernels' tests need g++ or another C++ compiler called c++"
-    return found
+COMPILER = shutil.which("g++") or shutil.which("c++")
 
 
 class FakeCupy:
@@ -157,6 +155,8 @@ class FakeCupy:
     __version__ = "0 (fake)"
 
     def __init__(self, memory=2**40, threads=1, shared=227 * 1024, devices=1):
+        if not COMPILER:
+            pytest.skip("no C++ compiler (g++) is installed")
         self.failure = None
         self.threads, self._memory, self._limit, self._held = threads, memory, 0, 0
         self.most_held = self.refused = 0

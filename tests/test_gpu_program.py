@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from fakecupy import compiled
+from fakecupy import COMPILER, compiled
 
 from zmtile.gpu.geometry import GEOMETRY, RULE
 from zmtile.gpu.program import OPTIONS, OWN, frames_program, own_size, stack_program, stages
@@ -67,6 +67,7 @@ def test_every_number_of_frames_has_a_program_that_holds_it():
         assert size >= frames if frames <= OWN[-1] else size == 0
 
 
+@pytest.mark.skipif(not COMPILER, reason="no C++ compiler (g++) is installed")
 @pytest.mark.parametrize(
     ("dtype", "name", "text"),
     [(GEOMETRY, "Geometry", frames_program()), (RULE, "Rejection", stack_program(4, "none"))],
