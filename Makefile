@@ -10,10 +10,10 @@ NEIGHBOURS = chromium fish fitsverify g++ gnuastro mandoc siril source-extractor
 # matplotlib would write its caches to the user's home.
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install neighbours demo mosaic test test-gpu check format bench bench-speed docs man clean
+.PHONY: help install neighbours demo mosaic test test-gpu check format bench bench-speed bench-accuracy docs man clean
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
 
 install: $(STAMP) ## make a virtual environment in .venv with zmtile and its tools
 
@@ -61,7 +61,16 @@ format: $(STAMP) ## let ruff write the formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minutes); see bench-speed
+bench: bench-speed bench-accuracy ## measure speed beside other programs, then accuracy (long)
+
+bench-speed: $(STAMP) ## measure speed and memory, beside the programs that are installed (long; 5 GB in bench/data)
+	$(BIN)/python bench/speed/peers.py
+	$(BIN)/python bench/speed/rejection.py
+	$(BIN)/python bench/speed/scaling.py
+	$(BIN)/python bench/speed/startup.py
+	$(BIN)/python bench/speed/stages.py
+
+bench-accuracy: $(STAMP) ## measure accuracy against the truth of simulated groups (minutes)
 	$(BIN)/python bench/quality/truth.py --frames 20 --frames 60
 	$(BIN)/python bench/quality/steps.py --frames 60
 	$(BIN)/python bench/quality/registration.py --pairs 2000
@@ -76,13 +85,6 @@ bench: $(STAMP) ## measure accuracy against the truth of simulated groups (minut
 	$(BIN)/python bench/quality/masters.py
 	$(BIN)/python bench/quality/hot.py
 	$(BIN)/python bench/quality/cfa.py --kappa 4 5
-
-bench-speed: $(STAMP) ## measure speed and memory, beside the programs that are installed (long; 5 GB in bench/data)
-	$(BIN)/python bench/speed/peers.py
-	$(BIN)/python bench/speed/rejection.py
-	$(BIN)/python bench/speed/scaling.py
-	$(BIN)/python bench/speed/startup.py
-	$(BIN)/python bench/speed/stages.py
 
 docs: $(STAMP) ## make the pictures of the docs again
 	$(BIN)/python docs/make_pictures.py
