@@ -75,7 +75,7 @@ def test_without_locks_everybody_may(tmp_path, caplog):
 SMALL = """
 import sys
 import numpy as np
-from zmtile.kernels.lanes import median
+from zmtile.kernels.bounds import median
 print("ready", flush=True)
 sys.stdin.readline()
 print(float(median(np.arange(6, dtype=np.float32).reshape(6, 1), 0, 0, 6)), flush=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from zmtile.kernels import kernel
-from zmtile.kernels.lanes import INF, LANES, ZERO, median
+from zmtile.kernels.lanes import HALF, INF, LANES, ZERO
 
-__all__ = ["METHODS", "bounds_quantile", "reject_esd", "survivors"]
+__all__ = ["METHODS", "bounds_quantile", "median", "reject_esd", "survivors"]
 
 METHODS = {
     "none": 0,
@@ -27,7 +27,17 @@ METHODS = {
 
 # MAD of a Gaussian · 1.4826 = its SD.
 MAD_SCALE = np.float32(1.4826)
-_HALF = np.float32(0.5)
+
+
+@kernel
+def median(column: Any, lane: int, first: int, last: int) -> Any:
+    """Median of rows first … last - 1 of a sorted lane, of which there is at least one."""
+    count = last - first
+    value = column[first + (count >> 1), lane]
+    if count & 1 == 0:
+        below = column[first + (count >> 1) - 1, lane]
+        value = below + HALF * (value - below)
+    return value
 
 
 @kernel
@@ -86,7 +96,7 @@ def _deviation_median(column: Any, lane: int, first: int, last: int, centre: flo
         else:
             value = above
             up += 1
-    return value if count & 1 else before + _HALF * (value - before)
+    return value if count & 1 else before + HALF * (value - before)
 
 
 @kernel
@@ -153,13 +163,13 @@ def reject_esd(queue: Any, counts: Any, fraction: float, critical: Any, first: A
     ----------
     queue : (groups, frames, LANES) float32
         Sorted samples.
-    counts : (groups · LANES,) int64
+    counts : (groups · LANES,) float32
         Samples of each pixel; below 3, none is taken.
     fraction : float64
         Of the samples that may be outliers.
     critical : (frames + 1,) float64
         Critical values by the number of samples left.
-    first, last : (groups · LANES,) int64
+    first, last : (groups · LANES,) float32
         Written: survivors are rows first … last - 1.
     """
     sums, squares = np.empty(critical.size), np.empty(critical.size)
@@ -168,13 +178,13 @@ def reject_esd(queue: Any, counts: Any, fraction: float, critical: Any, first: A
         inverse[left] = 1.0 / left
         limit[left] = critical[left] * critical[left] / (left - 1)
     for at in range(counts.size):
-        count = counts[at]
+        count = int(counts[at])
         if count < 3:
             continue
         group, lane = at // LANES, at % LANES
         middle = count >> 1
         below, value = queue[group, (count - 1) >> 1, lane], queue[group, middle, lane]
-        centre = below + _HALF * (value - below)
+        centre = below + HALF * (value - below)
         total = 0.0
         square = 0.0
         for i in range(middle, count):
@@ -214,7 +224,7 @@ def reject_esd(queue: Any, counts: Any, fraction: float, critical: Any, first: A
             kept_a -= 1
         while kept_b < count and queue[group, kept_b, lane] == queue[group, kept_b - 1, lane]:
             kept_b += 1
-        first[at], last[at] = kept_a, kept_b
+        first[at], last[at] = np.float32(kept_a), np.float32(kept_b)
 
 
 @kernel

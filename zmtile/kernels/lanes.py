@@ -1,23 +1,47 @@
-"""What the rejection kernels share: the lanes' variables, and the median of a sorted lane.
+"""Numbers of `LANES` pixels as one value of a kernel: vector instructions without the compiler's guesses.
 
-The samples of `LANES` pixels lie side by side, so the steps of the kernels are loops over lanes
-that the compiler turns into vector instructions. Three habits keep them vectors. All lane variables
-live in one flat array `w` at fixed places (with an array each, the compiler cannot rule out that
-they overlap, and gives up: 15 times slower). Counters are float32 (exact up to 2^24), so that all
-lanes are of one width. Conditions select. And what is done lane by lane stays in one function with its loop:
-a call counts the references to its arrays by atomic instructions, 30 ns each time.
+The samples of neighbouring pixels lie side by side, so the steps of the rejection are the same for each of
+them. Written as loops over lanes they become vectors only if the compiler can prove that no two arrays
+overlap, and what is summed over rows goes through memory in between: 2 to 3 times as long on a Zen 5 core.
+Here a row of lanes is a value like any other and stays in registers. It has +, -, *, /, the comparisons,
+and ``&``, ``|``, ``~`` of what these return; a float32 beside it stands for every lane. Every operation is
+that of IEEE float32, rounded by itself, as for scalars.
 """
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import get_or_insert_function
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 from zmtile.kernels import kernel
-from zmtile.kernels.network import LANES
 
-__all__ = ["HALF", "INF", "LANES", "ONE", "TWO", "ZERO", "median"]
+__all__ = [
+    "HALF",
+    "INF",
+    "LANES",
+    "ONE",
+    "TWO",
+    "ZERO",
+    "aligned",
+    "bits_of",
+    "choose",
+    "count_lanes",
+    "every",
+    "first_bit",
+    "put_lanes",
+    "root",
+    "take_lanes",
+]
+
+LANES = 32
 
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
@@ -25,20 +49,198 @@ TWO = np.float32(2.0)
 HALF = np.float32(0.5)
 INF = np.float32(np.inf)
 
-# Places of the lane variables in `w`.
-COUNT, LOWER, UPPER, CENTRE, LOW, HIGH, SIGMA, TURN = (i * LANES for i in range(8))
-TOTAL, SQUARE, NLOW, NHIGH, SUM_W, SUM_P = (i * LANES for i in range(8, 14))
-SHIFT, DRIFT, SPREAD, NOISE = (i * LANES for i in range(14, 18))
-NUMBER, DONE, OPEN, SETTLED = (i * LANES for i in range(18, 22))
-PLACES = 22
+# Bytes of a line of the cache, and of the widest vector: one that lies across two lines takes twice as long.
+_LINE = 64
+_FLOATS = ir.VectorType(ir.FloatType(), LANES)
+_BITS = ir.VectorType(ir.IntType(1), LANES)
+
+
+class _Lanes(types.Type):  # type: ignore[misc]  # numba has no types for mypy
+    """A float32, or with `truth` a condition, for each lane."""
+
+    def __init__(self, truth: bool) -> None:
+        self.truth = truth
+        super().__init__("truths" if truth else "lanes")
+
+
+_FLOAT, _TRUTH = _Lanes(False), _Lanes(True)
+
+
+@register_model(_Lanes)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: _Lanes) -> None:
+        super().__init__(manager, kind, _BITS if kind.truth else _FLOATS)
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    """Return a vector with the same number in every lane; vectors are returned as they are."""
+    if isinstance(value.type, ir.VectorType):
+        return value
+    first = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(
+        first, first, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    )
+
+
+def _define(operation: Any, operand: _Lanes, result: _Lanes, build: Callable[..., Any]) -> None:
+    """Give an operator of two values to lanes; lanes may stand beside one float32."""
+    fits = (operand,) if operand.truth else (operand, types.float32)
+
+    @type_callable(operation)
+    def _type(context: Any) -> Any:
+        def typer(a: Any, b: Any) -> Any:
+            return result if operand in (a, b) and a in fits and b in fits else None
+
+        return typer
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, b = (_spread(builder, value) for value in arguments)
+        return build(builder, lhs=a, rhs=b)
+
+    pairs = [(a, b) for a in fits for b in fits if operand in (a, b)]
+    for a, b in pairs:
+        lower_builtin(operation, a, b)(lower)
+
+
+_ARITHMETIC = {
+    operator.add: ir.IRBuilder.fadd,
+    operator.iadd: ir.IRBuilder.fadd,
+    operator.sub: ir.IRBuilder.fsub,
+    operator.mul: ir.IRBuilder.fmul,
+    operator.truediv: ir.IRBuilder.fdiv,
+}
+_COMPARISONS = {
+    operator.lt: partial(ir.IRBuilder.fcmp_ordered, cmpop="<"),
+    operator.le: partial(ir.IRBuilder.fcmp_ordered, cmpop="<="),
+    operator.gt: partial(ir.IRBuilder.fcmp_ordered, cmpop=">"),
+    operator.ge: partial(ir.IRBuilder.fcmp_ordered, cmpop=">="),
+    operator.eq: partial(ir.IRBuilder.fcmp_ordered, cmpop="=="),
+}
+for _operation, _build in _ARITHMETIC.items():
+    _define(_operation, _FLOAT, _FLOAT, _build)
+for _operation, _build in _COMPARISONS.items():
+    _define(_operation, _FLOAT, _TRUTH, _build)
+_define(operator.and_, _TRUTH, _TRUTH, ir.IRBuilder.and_)
+_define(operator.or_, _TRUTH, _TRUTH, ir.IRBuilder.or_)
+
+
+@type_callable(operator.invert)
+def _type_invert(context: Any) -> Any:
+    return lambda a: _TRUTH if a == _TRUTH else None
+
+
+@lower_builtin(operator.invert, _TRUTH)
+def _invert(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    return builder.not_(arguments[0])
+
+
+@intrinsic
+def every(typing_context: Any, value: Any) -> Any:
+    """Return lanes that all hold one float32."""
+    if value != types.float32:
+        return None
+    return _FLOAT(value), lambda context, builder, signature, arguments: _spread(builder, arguments[0])
+
+
+@intrinsic
+def choose(typing_context: Any, truth: Any, a: Any, b: Any) -> Any:
+    """Return a where the condition is true and b elsewhere; each may be one float32."""
+    if truth != _TRUTH or not {a, b} <= {_FLOAT, types.float32}:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(arguments[0], *(_spread(builder, value) for value in arguments[1:]))
+
+    return _FLOAT(truth, a, b), generate
+
+
+@intrinsic
+def root(typing_context: Any, value: Any) -> Any:
+    """Return the square root of lanes."""
+    if value != _FLOAT:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_FLOATS, [_FLOATS])
+        return builder.call(get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32"), arguments)
+
+    return _FLOAT(value), generate
+
+
+@intrinsic
+def count_lanes(typing_context: Any, truth: Any) -> Any:
+    """Return in how many lanes a condition is true."""
+    if truth != _TRUTH:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(arguments[0], ir.IntType(LANES))
+        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+
+    return types.int64(truth), generate
+
+
+@intrinsic
+def bits_of(typing_context: Any, truth: Any) -> Any:
+    """Return a condition as an integer: bit k is lane k."""
+    if truth != _TRUTH:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.zext(builder.bitcast(arguments[0], ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(truth), generate
+
+
+@intrinsic
+def first_bit(typing_context: Any, bits: Any) -> Any:
+    """Return the lowest bit that is set in an integer, of which there is at least one."""
+    if bits != types.int64:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(bits), generate
+
+
+def _place(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+    """Return a pointer to the lanes that begin at a number of an array."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [at]), _FLOATS.as_pointer())
+
+
+@intrinsic
+def take_lanes(typing_context: Any, array: Any, at: Any) -> Any:
+    """Return the lanes that begin at number `at` of a contiguous float32 array of any shape."""
+    if not (isinstance(array, types.Array) and array.dtype == types.float32 and array.is_c_contig):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_place(context, builder, signature.args[0], *arguments), align=4)
+
+    return _FLOAT(array, types.intp), generate
+
+
+@intrinsic
+def put_lanes(typing_context: Any, array: Any, at: Any, value: Any) -> Any:
+    """Store lanes at number `at` of a contiguous float32 array of any shape."""
+    if not (isinstance(array, types.Array) and array.dtype == types.float32 and array.is_c_contig):
+        return None
+    if value not in (_FLOAT, types.float32):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _place(context, builder, signature.args[0], *arguments[:2])
+        builder.store(_spread(builder, arguments[2]), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), generate
 
 
 @kernel
-def median(column: Any, lane: int, first: int, last: int) -> Any:
-    """Median of rows first … last - 1 of a sorted lane, of which there is at least one."""
-    count = last - first
-    value = column[first + (count >> 1), lane]
-    if count & 1 == 0:
-        below = column[first + (count >> 1) - 1, lane]
-        value = below + np.float32(0.5) * (value - below)
-    return value
+def aligned(size: int) -> Any:
+    """Return memory for so many float32 that begins at a line of the cache."""
+    room = np.empty(size + _LINE // 4, np.float32)
+    skip = (-room.ctypes.data % _LINE) // 4
+    return room[skip : skip + size]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zmtile.kernels import kernel
-from zmtile.kernels.lanes import ONE, ZERO
+from zmtile.kernels.lanes import HALF, ONE, ZERO, root
 
 __all__ = ["median_noise", "reached"]
 
@@ -19,13 +19,14 @@ MEDIAN_VARIANCE = np.float32(np.pi / 2)
 
 
 @kernel
-def reached(free: Any, bound: Any, apart: Any) -> Any:
+def reached(bound: Any, gap: Any, apart: Any) -> Any:
     """Between the factors of `student`: `apart` is the share of the error that the best mean has, too.
 
-    Exact for two survivors. For more, both factors are alike.
+    Exact for two survivors. For more, both factors are alike. All three are lanes: `bound` is the second
+    factor, and `gap` is first / second - second / first.
     """
-    z = np.float32(0.5) * apart * (free / bound - bound / free)
-    return bound * (z + np.sqrt(z * z + ONE))
+    z = HALF * apart * gap
+    return bound * (z + root(z * z + ONE))
 
 
 @kernel

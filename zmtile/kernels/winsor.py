@@ -8,24 +8,23 @@ import numpy as np
 
 from zmtile.kernels import kernel
 from zmtile.kernels.lanes import (
-    CENTRE,
-    DONE,
     HALF,
-    HIGH,
     INF,
     LANES,
-    LOW,
-    NUMBER,
     ONE,
-    OPEN,
-    SETTLED,
-    SIGMA,
-    SQUARE,
-    TOTAL,
-    TURN,
     TWO,
     ZERO,
+    aligned,
+    bits_of,
+    choose,
+    count_lanes,
+    every,
+    first_bit,
+    put_lanes,
+    root,
+    take_lanes,
 )
+from zmtile.kernels.ranks import ends, middle
 
 __all__ = ["reject_sigma"]
 
@@ -34,231 +33,237 @@ CLIP = np.float32(1.5)
 GROW = np.float32(1.134)
 TOLERANCE = np.float32(5e-4)
 MAX_ROUNDS = np.float32(49.0)
+_THREE = np.float32(3.0)
 # Lanes of a group that may be left over when it is given up.
 _FEW = 16
+_ALL = 2**LANES - 1
+
+# Rows of a search below its samples: the lanes' variables.
+_CENTRE, _NUMBER, _LOW, _HIGH, _SIGMA, _TURN, _LOWEST, _HIGHEST = range(8)
+_ROWS = 8
 
 
 @kernel
-def _spread(tile: Any, n: int, w: Any) -> None:
-    """Sum the lanes' samples about CENTRE, clipped to [LOW, HIGH] → TOTAL, SQUARE.
+def _spread(tile: Any, n: int, centre: Any, low: Any, high: Any) -> Any:
+    """Return the sums of the lanes' samples about their centre, clipped to [low, high], and of the squares.
 
     Rows that do not count hold the centre, so they add nothing. Differences from a median within a
     factor of two are exact in float32, and a sample further out dominates the sum anyway.
     """
-    for lane in range(LANES):
-        w[TOTAL + lane] = ZERO
-        w[SQUARE + lane] = ZERO
+    total = every(ZERO)
+    square = every(ZERO)
     for i in range(n):
-        for lane in range(LANES):
-            d = tile[i, lane] - w[CENTRE + lane]
-            d = w[LOW + lane] if d < w[LOW + lane] else d
-            d = w[HIGH + lane] if d > w[HIGH + lane] else d
-            w[TOTAL + lane] += d
-            w[SQUARE + lane] += d * d
+        d = take_lanes(tile, i * LANES) - centre
+        d = choose(d < low, low, d)
+        d = choose(d > high, high, d)
+        total += d
+        square += d * d
+    return total, square
 
 
 @kernel
-def _settle(winsor: bool, w: Any) -> None:
-    """Take the next sigma of every lane from its sums, and tell in DONE which have converged.
+def _settle(
+    total: Any, square: Any, number: Any, low: Any, high: Any, old: Any, turn: Any, winsor: bool
+) -> Any:
+    """Return the next bounds and sigma of every lane from its sums, and which have converged.
 
     The first turn gives the plain SD, which settles nothing unless that is all that is wanted.
     The copy is clipped again and again: its bounds only close.
     """
-    for lane in range(LANES):
-        number = w[NUMBER + lane]
-        total = w[TOTAL + lane]
-        spread = (w[SQUARE + lane] - total * (total / number)) / (number - ONE)
-        sigma = np.sqrt(spread if spread > ZERO else ZERO)
-        old = w[SIGMA + lane]
-        turn = w[TURN + lane]
-        sigma = GROW * sigma if turn > ZERO else sigma
-        done = ONE if abs(sigma - old) <= TOLERANCE * old else ZERO
-        done = done if turn > ZERO else ZERO
-        done = ONE if turn >= MAX_ROUNDS else done
-        bound = CLIP * sigma
-        w[LOW + lane] = -bound if -bound > w[LOW + lane] else w[LOW + lane]
-        w[HIGH + lane] = bound if bound < w[HIGH + lane] else w[HIGH + lane]
-        w[SIGMA + lane] = sigma
-        w[TURN + lane] = turn + ONE
-        w[DONE + lane] = done if winsor else ONE
+    spread = (square - total * (total / number)) / (number - ONE)
+    sigma = root(choose(spread > ZERO, spread, ZERO))
+    later = turn > ZERO
+    sigma = choose(later, GROW * sigma, sigma)
+    near = TOLERANCE * old
+    done = (later & (sigma - old <= near) & (old - sigma <= near)) | (turn >= MAX_ROUNDS)
+    below, above = -CLIP * sigma, CLIP * sigma
+    low = choose(below > low, below, low)
+    high = choose(above < high, above, high)
+    if not winsor:
+        done = done | ~done
+    return low, high, sigma, done
 
 
 @kernel
-def _search_together(group: Any, counts: Any, winsor: bool, tile: Any, w: Any) -> None:
-    """Search sigma in all lanes of a sorted group at once, until it is settled in most of them.
-
-    SETTLED has the sigma of the lanes that are done, OPEN is 1 for the others.
-    """
-    n = tile.shape[0]
-    for lane in range(LANES):
-        count = counts[lane]
-        enough = count >= 3
-        below = group[(count - 1) >> 1 if enough else 0, lane]
-        value = group[count >> 1 if enough else 0, lane]
-        w[CENTRE + lane] = below + HALF * (value - below) if enough else ZERO
-        w[NUMBER + lane] = np.float32(count) if enough else TWO
-        w[OPEN + lane] = ONE if enough else ZERO
-    for lane in range(LANES):
-        w[LOW + lane] = -INF
-        w[HIGH + lane] = INF
-        w[SIGMA + lane] = INF
-        w[TURN + lane] = ZERO
-        w[SETTLED + lane] = ZERO
-    for i in range(n):
-        for lane in range(LANES):
-            x = group[i, lane]
-            tile[i, lane] = x if x < INF else w[CENTRE + lane]
-    left = LANES
-    while left > _FEW:
-        _spread(tile, n, w)
-        _settle(winsor, w)
-        left = 0
-        for lane in range(LANES):
-            settled = w[OPEN + lane] * w[DONE + lane]
-            w[SETTLED + lane] = w[SIGMA + lane] if settled > ZERO else w[SETTLED + lane]
-            w[OPEN + lane] -= settled
-        for lane in range(LANES):
-            left += int(w[OPEN + lane])
+def _shut(tile: Any, n: int, first: Any, last: Any, centre: Any, lanes: Any) -> None:
+    """Set the rows outside first … last - 1 of some lanes to the centre, where they count for nothing."""
+    row = 0
+    while count_lanes(lanes & (first > np.float32(row))) > 0:
+        outside = lanes & (first > np.float32(row))
+        put_lanes(tile, row * LANES, choose(outside, centre, take_lanes(tile, row * LANES)))
+        row += 1
+    row = n - 1
+    while count_lanes(lanes & (last <= np.float32(row))) > 0:
+        outside = lanes & (last <= np.float32(row))
+        put_lanes(tile, row * LANES, choose(outside, centre, take_lanes(tile, row * LANES)))
+        row -= 1
 
 
 @kernel
-def _search_in_turn(
+def _search_together(
     queue: Any,
+    group: int,
+    counts: Any,
     klow: float,
     khigh: float,
     winsor: bool,
-    tile: Any,
-    w: Any,
-    waiting: Any,
-    begun: Any,
     first: Any,
     last: Any,
-) -> None:
-    """Finish the pixels that wait, each in the lane that is free next.
+    tile: Any,
+) -> Any:
+    """Search sigma in all lanes of a group at once, until it is settled in most of them.
 
-    `begun` has LOW, HIGH, SIGMA and TURN of a search that goes on; one whose TURN is 0 begins.
+    Returns, as bits, the lanes in which it goes on: not settled, or samples were lost. `tile` then holds
+    them as the belt needs them.
     """
-    n = tile.shape[0]
-    pixel = np.full(LANES, -1, np.int64)
-    for lane in range(LANES):
-        for i in range(n):
-            tile[i, lane] = ZERO
-        w[CENTRE + lane] = ZERO
-        w[NUMBER + lane] = TWO
-        w[DONE + lane] = ONE
-    taken = busy = 0
-    while True:
-        for lane in range(LANES):
-            if w[DONE + lane] == ZERO:
-                continue
-            at = pixel[lane]
-            low, high, sigma, turn = -INF, INF, INF, ZERO
-            again = False
-            if at >= 0:
-                group, column = at // LANES, at % LANES
-                a, b = first[at], last[at]
-                lower = w[CENTRE + lane] - klow * w[SIGMA + lane]
-                upper = w[CENTRE + lane] + khigh * w[SIGMA + lane]
-                while a < b and queue[group, a, column] < lower:
-                    a += 1
-                while b > a and queue[group, b - 1, column] > upper:
-                    b -= 1
-                if a == b:  # a kappa below 1 can refuse them all; then none goes
-                    a, b = first[at], last[at]
-                again = b - a < last[at] - first[at] and b - a >= 3
-                first[at], last[at] = a, b
-                if not again:
-                    pixel[lane] = at = -1
-                    busy -= 1
-            if at < 0:
-                if taken == waiting.size:
-                    continue
-                pixel[lane] = at = waiting[taken]
-                if begun[taken, 3] > ZERO:
-                    low, high, sigma, turn = (
-                        begun[taken, 0],
-                        begun[taken, 1],
-                        begun[taken, 2],
-                        begun[taken, 3],
-                    )
-                taken += 1
-                busy += 1
-            group, column = at // LANES, at % LANES
-            a, b = first[at], last[at]
-            below, value = queue[group, (a + b - 1) >> 1, column], queue[group, (a + b) >> 1, column]
-            centre = below + HALF * (value - below)
-            if not again:
-                for i in range(a, b):
-                    tile[i, lane] = queue[group, i, column]
-            for i in range(a):
-                tile[i, lane] = centre
-            for i in range(b, n):
-                tile[i, lane] = centre
-            w[CENTRE + lane] = centre
-            w[NUMBER + lane] = np.float32(b - a)
-            w[LOW + lane] = low
-            w[HIGH + lane] = high
-            w[SIGMA + lane] = sigma
-            w[TURN + lane] = turn
-        if busy == 0:
+    n = queue.shape[1]
+    top, start = group * n, group * LANES
+    count = take_lanes(counts, start)
+    enough = count >= _THREE
+    centre = choose(enough, middle(queue, top, n, count), ZERO)
+    number = choose(enough, count, TWO)
+    for i in range(n):
+        x = take_lanes(queue, (top + i) * LANES)
+        put_lanes(tile, i * LANES, choose(x < INF, x, centre))
+    low, high, sigma = every(-INF), every(INF), every(INF)
+    turn, settled = every(ZERO), every(ZERO)
+    left = enough
+    many = True
+    while many:
+        total, square = _spread(tile, n, centre, low, high)
+        low, high, sigma, done = _settle(total, square, number, low, high, sigma, turn, winsor)
+        turn += ONE
+        settled = choose(left & done, sigma, settled)
+        left = left & ~done
+        many = count_lanes(left) > _FEW
+    done = enough & ~left
+    lower, upper = centre - klow * settled, centre + khigh * settled
+    a, b = every(ZERO), count
+    for i in range(n):
+        lost = done & (take_lanes(queue, (top + i) * LANES) < lower)
+        if count_lanes(lost) == 0:
             break
-        _spread(tile, n, w)
-        _settle(winsor, w)
+        a = choose(lost, a + ONE, a)
+    for i in range(n - 1, -1, -1):
+        x = take_lanes(queue, (top + i) * LANES)
+        lost = done & (x > upper) & (a < b)
+        if count_lanes(lost) == 0:
+            break
+        b = choose(lost & (x < INF), b - ONE, b)
+    some = a < b  # a kappa below 1 can refuse them all; then none goes
+    a, b = choose(some, a, ZERO), choose(some, b, count)
+    put_lanes(first, start, a)
+    put_lanes(last, start, b)
+    again = done & (b - a < count) & (b - a >= _THREE)
+    centre = choose(again, middle(queue, top, n, a + b), centre)
+    _shut(tile, n, a, b, centre, again)
+    lowest, highest = ends(queue, top, n, a, b)
+    put_lanes(tile, (n + _CENTRE) * LANES, centre)
+    put_lanes(tile, (n + _NUMBER) * LANES, b - a)
+    put_lanes(tile, (n + _LOW) * LANES, choose(again, -INF, low))
+    put_lanes(tile, (n + _HIGH) * LANES, choose(again, INF, high))
+    put_lanes(tile, (n + _SIGMA) * LANES, choose(again, INF, sigma))
+    put_lanes(tile, (n + _TURN) * LANES, choose(again, ZERO, turn))
+    put_lanes(tile, (n + _LOWEST) * LANES, lowest)
+    put_lanes(tile, (n + _HIGHEST) * LANES, highest)
+    return bits_of(left | again)
+
+
+@kernel
+def _turn(belt: Any, n: int, klow: float, khigh: float, winsor: bool) -> Any:
+    """Take a turn in every lane of the belt; return, as bits, who has settled without a loss and with one."""
+    centre, sigma = take_lanes(belt, (n + _CENTRE) * LANES), take_lanes(belt, (n + _SIGMA) * LANES)
+    low, high = take_lanes(belt, (n + _LOW) * LANES), take_lanes(belt, (n + _HIGH) * LANES)
+    number, turn = take_lanes(belt, (n + _NUMBER) * LANES), take_lanes(belt, (n + _TURN) * LANES)
+    total, square = _spread(belt, n, centre, low, high)
+    low, high, sigma, done = _settle(total, square, number, low, high, sigma, turn, winsor)
+    put_lanes(belt, (n + _LOW) * LANES, low)
+    put_lanes(belt, (n + _HIGH) * LANES, high)
+    put_lanes(belt, (n + _SIGMA) * LANES, sigma)
+    put_lanes(belt, (n + _TURN) * LANES, turn + ONE)
+    lower, upper = centre - klow * sigma, centre + khigh * sigma
+    lost = take_lanes(belt, (n + _LOWEST) * LANES) < lower
+    lost = lost | (take_lanes(belt, (n + _HIGHEST) * LANES) > upper)
+    return bits_of(done & ~lost), bits_of(done & lost)
 
 
 @kernel
 def reject_sigma(
-    queue: Any, counts: Any, klow: float, khigh: float, winsor: bool, tile: Any, w: Any, first: Any, last: Any
+    queue: Any, groups: int, counts: Any, klow: float, khigh: float, winsor: bool, first: Any, last: Any
 ) -> None:
     """Find the survivors of each pixel of a queue: rejection beyond median ± kappa·sigma until none goes.
 
-    At first the lanes of a group go on together. Half of the pixels need 4 rounds, but the slowest of
-    32 needs 20. So those left over, and those that lost a sample, go to a conveyor: as soon as one of
-    its lanes is done, it takes the next pixel.
+    At first the lanes of a group go on together. Half of the pixels need 4 turns, but the slowest of
+    32 needs 20. So those left over, and those that lost a sample, go to a belt: as soon as one of
+    its lanes is free, it takes the next pixel. What is done lane by lane has no branches where it can do
+    without: which pixel goes on cannot be foreseen, and a branch taken wrongly costs as much as two rows.
 
     Parameters
     ----------
-    queue : (groups, n, LANES) float32
+    queue : (..., n, LANES) float32
         Sorted samples, +inf where there is none.
-    counts : (groups · LANES,) int64
+    groups : int
+        Groups of the queue that are filled.
+    counts : (groups · LANES,) float32
         Samples of each pixel.
+    klow, khigh : float32
+        Bounds in sigma.
     winsor : bool
         Huber's winsorised sigma instead of the plain SD.
-    tile : (n, LANES) float32
-        Scratch.
-    first, last : (groups · LANES,) int64
-        Read and written: survivors are rows first … last - 1.
+    first, last : (groups · LANES,) float32
+        Written: survivors are rows first … last - 1.
     """
-    waiting = np.empty(counts.size, np.int64)
-    begun = np.empty((counts.size, 4), np.float32)
-    total = 0
-    for group in range(counts.size // LANES):
-        start = group * LANES
-        _search_together(queue[group], counts[start : start + LANES], winsor, tile, w)
-        for lane in range(LANES):
-            at = start + lane
-            a, b = 0, counts[at]
-            if b < 3:
-                continue
-            if w[OPEN + lane] > ZERO:
-                begun[total, 0] = w[LOW + lane]
-                begun[total, 1] = w[HIGH + lane]
-                begun[total, 2] = w[SIGMA + lane]
-                begun[total, 3] = w[TURN + lane]
-                waiting[total] = at
-                total += 1
-                continue
-            lower = w[CENTRE + lane] - klow * w[SETTLED + lane]
-            upper = w[CENTRE + lane] + khigh * w[SETTLED + lane]
-            while a < b and queue[group, a, lane] < lower:
-                a += 1
-            while b > a and queue[group, b - 1, lane] > upper:
-                b -= 1
-            if a == b:
-                a, b = 0, counts[at]
-            first[at], last[at] = a, b
-            if 3 <= b - a < counts[at]:
-                begun[total, 3] = ZERO
-                waiting[total] = at
-                total += 1
-    _search_in_turn(queue, klow, khigh, winsor, tile, w, waiting[:total], begun, first, last)
+    n = queue.shape[1]
+    tile, belt = aligned((n + _ROWS) * LANES), aligned((n + _ROWS) * LANES)
+    belt[:] = ZERO
+    pixel = np.zeros(LANES, np.int64)  # in each lane of the belt
+    free = _ALL
+    for group in range(groups + 1):  # beyond the last one, the belt is emptied
+        waiting = 0
+        if group < groups:
+            waiting = _search_together(queue, group, counts, klow, khigh, winsor, first, last, tile)
+        while True:
+            while free != 0 and waiting != 0:
+                lane, column = first_bit(free), first_bit(waiting)
+                free &= free - 1
+                waiting &= waiting - 1
+                pixel[lane] = group * LANES + column
+                for i in range(n + _ROWS):
+                    belt[i * LANES + lane] = tile[i * LANES + column]
+            if free == _ALL or (waiting == 0 and group < groups):
+                break
+            done, lost = _turn(belt, n, klow, khigh, winsor)
+            lost &= ~free
+            free |= done
+            while lost != 0:
+                lane = first_bit(lost)
+                lost &= lost - 1
+                at = pixel[lane]
+                a, b = int(first[at]), int(last[at])
+                sigma = belt[(n + _SIGMA) * LANES + lane]
+                lower = belt[(n + _CENTRE) * LANES + lane] - klow * sigma
+                upper = belt[(n + _CENTRE) * LANES + lane] + khigh * sigma
+                while a < b and belt[a * LANES + lane] < lower:
+                    a += 1
+                while b > a and belt[(b - 1) * LANES + lane] > upper:
+                    b -= 1
+                if a < b:  # a kappa below 1 can refuse them all; then none goes
+                    first[at], last[at] = np.float32(a), np.float32(b)
+                if b - a < 3:
+                    free |= 1 << lane
+                    continue
+                below = belt[((a + b - 1) >> 1) * LANES + lane]
+                above = belt[((a + b) >> 1) * LANES + lane]
+                centre = below + HALF * (above - below)
+                for i in range(a):
+                    belt[i * LANES + lane] = centre
+                for i in range(b, n):
+                    belt[i * LANES + lane] = centre
+                belt[(n + _CENTRE) * LANES + lane] = centre
+                belt[(n + _NUMBER) * LANES + lane] = np.float32(b - a)
+                belt[(n + _LOW) * LANES + lane] = -INF
+                belt[(n + _HIGH) * LANES + lane] = INF
+                belt[(n + _SIGMA) * LANES + lane] = INF
+                belt[(n + _TURN) * LANES + lane] = ZERO
+                belt[(n + _LOWEST) * LANES + lane] = belt[a * LANES + lane]
+                belt[(n + _HIGHEST) * LANES + lane] = belt[(b - 1) * LANES + lane]
