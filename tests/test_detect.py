@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from zmtile.frames.detect import detect
+from zmtile.frames.detect import _background, detect
 from zmtile.kernels.islands import bright_pixels, take_apart
 
 SMOOTHING = np.outer([1, 2, 1], [1, 2, 1]) / 16
@@ -59,6 +59,21 @@ def test_a_background_that_is_a_plane_goes_off_as_far_as_its_cells():
     light = (7 + 0.5 * x - 0.25 * y).astype(np.float32)
     listed(light, 7 + 0.5 * (np.arange(4) * 32 + 15.5) - 0.25 * (np.arange(3) * 32 + 15.5)[:, None], 1e9)
     np.testing.assert_allclose(light, 0, atol=1e-4)
+
+
+def test_the_background_of_a_slope_is_that_slope_up_to_the_edge():
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:415, :511]
+    slope = 0.3 * x - 0.2 * y
+    light = (slope + rng.normal(0, 10, x.shape)).astype(np.float32)
+    mesh, rms = _background(light)
+    assert mesh.shape == (6, 8)
+    np.testing.assert_allclose(mesh[:, :7], slope[31:415:64, 31:450:64], atol=1.5)
+    assert rms == pytest.approx(np.hypot(10, 0.36 * 64 / 12**0.5), rel=0.05)
+    light[:64, :64] = light[200:330, 200:330] = np.nan
+    light[100:164, 300:364] += 500
+    holed, _ = _background(light)
+    np.testing.assert_allclose(holed, mesh, atol=25)
 
 
 def test_more_bright_pixels_than_fit_are_counted():

@@ -301,7 +301,7 @@ def test_file_systems_without_links_will_do(tmp_path, monkeypatch, there):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Stopped(15), MemoryError(), RuntimeError("?")])
-@pytest.mark.parametrize("moment", ["write_compressed", "write_table"])
+@pytest.mark.parametrize("moment", ["compressed", "write_packed", "write_table"])
 def test_nothing_is_left_behind_however_the_run_ends(tmp_path, monkeypatch, stop, moment):
     def fail(*_):
         assert listing(tmp_path)[0].startswith(f".t.fits.{os.getpid()}.")

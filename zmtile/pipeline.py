@@ -182,13 +182,13 @@ def _planned(
     _report_left_out(frames, dict(enumerate(registration.reasons)))
     needed = options.min_frames or min(2, len(frames) + len(unreadable))
     _check_enough(frames, registration, unreadable, needed)
-    photometry = _matched(frames, stats, registration, options, progress)
+    photometry = _matched(frames, stats, registration, options, progress, resources.workers)
     if dim := select_matched(photometry, registration.reference, options):
         failures |= dim
         registration = without(registration, dim)
         _report_left_out(frames, {k: failure.reason for k, failure in dim.items()})
         _check_enough(frames, registration, unreadable, needed)
-        photometry = _matched(frames, stats, registration, options, progress)
+        photometry = _matched(frames, stats, registration, options, progress, resources.workers)
     used = registration.used
     home = used.index(registration.reference)
     options = settled(options, len(used))
@@ -294,12 +294,14 @@ def _matched(
     registration: Registration,
     options: Options,
     progress: Progress,
+    workers: int,
 ) -> dict[int, Photometry]:
     """Match the registered frames; return their photometry by their index, in its order."""
     used = registration.used
     maps = [map_of(t) for t in registration.transforms if t is not None]
     home = used.index(registration.reference)
-    found = match([frames[k] for k in used], [stats[k] for k in used], maps, home, options, progress)
+    chosen = [frames[k] for k in used], [stats[k] for k in used]
+    found = match(*chosen, maps, home, options, progress, workers)
     return dict(zip(used, found, strict=True))
 
 

@@ -63,7 +63,7 @@ def main(spec: make_group.GroupSpec, repeats: int, threads: int) -> None:
             tile = build_tile([group], resources=Resources(threads=n), progress=watch)
             watch.stage("write", 1)
             with working() as work:
-                tile.write(work / "tile.fits")
+                tile.write(work / "tile.fits", workers=n)
                 watch.done()
             if turn:  # the first one compiles
                 for name, spent in watch.spent.items():

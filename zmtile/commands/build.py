@@ -221,7 +221,13 @@ def build(
                 tile = stack_plan(plan, resources, progress)
         if tile is not None:
             progress.stage("write", 1)
-            target = tile.write(target, overwrite=overwrite, fill=chosen.fill, planes=chosen.planes)
+            target = tile.write(
+                target,
+                overwrite=overwrite,
+                fill=chosen.fill,
+                planes=chosen.planes,
+                workers=resources.workers,
+            )
             progress.step()
             if page is not None:
                 from zmtile.looks.skyimage import image_of

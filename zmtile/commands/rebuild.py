@@ -118,7 +118,13 @@ def rebuild(
         if target is not None:
             options = ingredients.options
             progress.stage("write", 1)
-            made.write(target, overwrite=overwrite, fill=options.fill, planes=options.planes)
+            made.write(
+                target,
+                overwrite=overwrite,
+                fill=options.fill,
+                planes=options.planes,
+                workers=resources.workers,
+            )
             progress.step()
         progress.done()
     report = report_of(ingredients, made, planes, target, progress.seconds)

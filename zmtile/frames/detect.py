@@ -151,20 +151,19 @@ def _background(light: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]
 
     The median of each cell and its neighbours takes bright objects out. Noise is NaN where no cell is known.
     """
-    shape = (1, max(light.shape[0] // CELL, 1), max(light.shape[1] // CELL, 1))
+    # A part of a cell is one, too, if it is half of it at least.
+    shape = (1, *(max((n + CELL // 2) // CELL, 1) for n in light.shape))
     level, sigma = np.empty(shape, np.float32), np.empty(shape, np.float32)
     sky_mesh(light[None], np.zeros((2, 2), np.uint8), CELL, STEP, level, sigma, np.empty(shape, np.int64))
     if not np.isfinite(level).any():
         return level[0], math.nan
-    around = np.lib.stride_tricks.sliding_window_view(
-        np.pad(level[0], 1, constant_values=np.nan), (3, 3)
-    ).reshape(*shape[1:], 9)
+    # Beyond the edge the slope goes on: medians of neighbours on one side alone would flatten it.
+    wide = np.pad(level[0], 1, mode="reflect", reflect_type="odd")
+    around = np.lib.stride_tricks.sliding_window_view(wide, (3, 3)).reshape(*shape[1:], 9)
     around = np.sort(around, axis=-1)  # NaN comes last
     known = np.isfinite(around).sum(axis=-1, keepdims=True)
-    low, high = (
-        np.take_along_axis(around, np.maximum(k, 0), -1)[..., 0] for k in ((known - 1) // 2, known // 2)
-    )
-    mesh = np.where(known[..., 0] > 0, np.float32(0.5) * (low + high), np.nanmedian(level))
+    middle = [np.take_along_axis(around, np.maximum(k, 0), -1) for k in ((known - 1) // 2, known // 2)]
+    mesh = np.where(known > 0, np.float32(0.5) * (middle[0] + middle[1]), np.nanmedian(level))[..., 0]
     # Two cells both ways, at least: the background is linear between them.
     mesh = np.pad(mesh, [(0, max(2 - n, 0)) for n in mesh.shape], mode="edge")
     return mesh.astype(np.float32), float(np.nanmedian(sigma))

@@ -22,6 +22,8 @@ __all__ = ["FrameStats", "SkyMesh", "Stars", "measure"]
 
 MAX_PHOTOMETRY = 300
 CELL = 64
+# Cells of a frame, about, where those of that side would be more than twice as many.
+CELLS = 1500
 # Differences that the noise is measured on, about, and at least a quarter of all: they tell it to 0.2 %.
 NOISE_STEPS = 2**18
 # Second moment that averaging 2×2 pixels adds to an image, px² per axis.
@@ -199,8 +201,11 @@ def _noise(planes: NDArray[np.float32], codes: NDArray[np.uint8], channel: int, 
 
 
 def _sky(planes: NDArray[np.float32], codes: NDArray[np.uint8], frame: Frame) -> SkyMesh:
-    # Small frames take smaller cells: a surface needs more than a handful.
-    cell = CELL if min(frame.rows, frame.cols) >= 8 * CELL else max(16, min(frame.rows, frame.cols) // 16 * 2)
+    # Small frames take smaller cells: a surface needs more than a handful. Large ones take larger cells:
+    # it needs no more than some 1500.
+    cell = CELL * max(1, round(math.sqrt(frame.rows * frame.cols / CELLS) / CELL))
+    if min(frame.rows, frame.cols) < 8 * CELL:
+        cell = max(16, min(frame.rows, frame.cols) // 16 * 2)
     # Only whole cells: the middle of a part of one is not where the mesh says.
     shape = (frame.channels, max(frame.rows // cell, 1), max(frame.cols // cell, 1))
     level, sigma, kept = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.int64)

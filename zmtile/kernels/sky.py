@@ -12,8 +12,8 @@ from zmtile.kernels.order import kth_smallest
 
 __all__ = ["sky_mesh", "step_noise"]
 
-# Cells whose samples are collected together: those of a whole row of cells do not fit the cache.
-_TOGETHER = 8
+# Samples that are collected together, of some cells of a row: those of all of them do not fit the cache.
+_TOGETHER = 2**15
 
 
 @kernel
@@ -97,12 +97,13 @@ def sky_mesh(planes: Any, codes: Any, cell: int, step: int, level: Any, sigma: A
     """
     channels, cell_rows, cell_cols = level.shape
     depth, rows, cols = planes.shape
-    values = np.empty((min(_TOGETHER, cell_cols), cell * cell), np.float32)
+    together = min(max(_TOGETHER // (cell * cell), 1), cell_cols)
+    values = np.empty((together, cell * cell), np.float32)
     expected = np.empty(len(values), np.int64)
     scratch, keys = np.empty(256, np.float32), np.empty(256, np.int32)
     for i in range(cell_rows):
-        for first in range(0, cell_cols, _TOGETHER):
-            cells = min(_TOGETHER, cell_cols - first)
+        for first in range(0, cell_cols, together):
+            cells = min(together, cell_cols - first)
             left, right = first * cell, min((first + cells) * cell, cols)
             for c in range(channels):
                 expected[:] = 0

@@ -71,6 +71,7 @@ def match(
     reference: int,
     options: Options,
     progress: Progress,
+    workers: int = 1,
 ) -> tuple[Photometry, ...]:
     """Match the frames of a group to their reference.
 
@@ -83,6 +84,8 @@ def match(
     options : Options
         `normalize`, `sky_degree`, `weight` and `cfa` are used.
     progress : Progress
+    workers : int
+        Threads; without influence on the result.
 
     Returns
     -------
@@ -102,7 +105,8 @@ def match(
     surface = np.zeros((count, channels, 1))
     if options.normalize in LEVELLED:
         degree = _degree(frames, maps, reference, options)
-        surface = sky_surfaces(frames, stats, maps, pairs, reference, scale / area[:, None], degree)
+        factor = scale / area[:, None]
+        surface = sky_surfaces(frames, stats, maps, pairs, reference, factor, degree, workers)
     noise = np.array([s.noise for s in stats]) * scale / area[:, None]
     # Magnified pixels share their noise with their neighbours. What a weight must know is the
     # noise of an area of the reference, whatever the pixels of the frame.

@@ -17,6 +17,8 @@ from zmtile.frames.measure import FrameStats
 from zmtile.kernels.order import median
 from zmtile.kernels.skyties import biweight_ties, common_sky, less_medians, less_surfaces
 from zmtile.matching.pairs import Pair, ends_of, solve_ties
+from zmtile.parallel import run_parallel
+from zmtile.progress import NullProgress
 from zmtile.registration.mapping import Bent, apply, area_at, invert, scale_of
 from zmtile.registration.transform import Matrix
 
@@ -74,6 +76,7 @@ def sky_surfaces(
     reference: int,
     factor: NDArray[np.float64],
     degree: int,
+    workers: int = 1,
 ) -> NDArray[np.float64]:
     """Solve the sky surface of every frame and channel from the meshes of overlapping pairs.
 
@@ -87,18 +90,17 @@ def sky_surfaces(
         Coefficients of `surface_terms`, reference ADU.
     """
     count, channels = len(frames), frames[0].channels
-    surface = np.zeros((count, channels, terms_of(degree)))
     noise = np.maximum(np.nan_to_num(np.array([s.noise for s in stats]) * factor), 1e-5)
     local = np.array(
         [_local_terms(f, m, frames[reference], degree) for f, m in zip(frames, maps, strict=True)]
     )
     common = _common_sky(stats, maps, pairs, factor, frames[reference])
-    tied = np.zeros(count, bool)
-    for c in range(channels):
+
+    def solved(c: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         left = np.empty_like(common.u)
         less_medians(common.difference[c], common.starts, left)
         slope = np.hypot(SLOPE_PRIOR * noise[:, c], _mad(left))
-        solution = np.zeros((count, 1))
+        solution, tied = np.zeros((count, 1)), np.zeros(count, bool)
         # Planes first: what they leave beyond the noise tells how much the skies of the group bend.
         for part in range(min(degree, 1), degree + 1):
             flat = terms_of(part)
@@ -113,10 +115,12 @@ def sky_surfaces(
                 biweight_ties(*cells, common.variance[c], common.starts, _TUNING, _LEAST, left, block, pull)
                 solution, tied = solve_ties(common.ends, block, pull, reference, expected, solution)
                 less_surfaces(*cells, common.starts, common.ends, solution, left)
-        surface[:, c] = solution
-    for k in np.flatnonzero(~tied).tolist():
+        return solution, tied
+
+    found = run_parallel(solved, range(channels), workers, NullProgress())
+    for k in np.flatnonzero(~found[0][1]).tolist():
         log.warning("%s: too little common sky with other frames; its offset is left at 0", frames[k].name)
-    return surface
+    return np.stack([solution for solution, _ in found], axis=1)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,15 @@ astropy would hold copies of a whole plane, and write the time of day beside eac
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-__all__ = ["write_compressed", "write_float_image", "write_table"]
+__all__ = ["Packed", "compressed", "write_float_image", "write_packed", "write_table"]
 
 _BLOCK = 2880
 _PIECE = 2**20  # pixels
@@ -41,50 +42,73 @@ def write_float_image(
         complete.set("EXTEND", True, "extensions follow", after=f"NAXIS{data.ndim}")
     flat = data.reshape(-1)
 
-    def pieces() -> Iterator[bytes]:
+    def pieces() -> Iterator[memoryview]:
         for start in range(0, flat.size, _PIECE):
             piece = flat[start : start + _PIECE].astype(">f4")
             if fill is not None:
                 piece[np.isnan(piece)] = fill
-            yield piece.tobytes()
+            yield piece.view(np.uint8).data
 
-    _write(file, complete, pieces)
+    _write(file, complete, pieces())
 
 
-def write_compressed(file: BinaryIO, data: NDArray[Any], header: fits.Header) -> None:
-    """Write an integer image, tile-compressed without loss."""
+@dataclass(frozen=True)
+class Packed:
+    """An HDU that astropy has turned into bytes.
+
+    Attributes
+    ----------
+    header : fits.Header
+    data : memoryview
+    """
+
+    header: fits.Header
+    data: memoryview
+
+
+def compressed(data: NDArray[Any], header: fits.Header) -> Packed:
+    """Return an integer image, tile-compressed without loss."""
     tile = (1,) * (data.ndim - 2) + (min(_TILE_ROWS, data.shape[-2]), data.shape[-1])
-    _write_packed(file, fits.CompImageHDU(data, header, compression_type="RICE_1", tile_shape=tile))
+    return _packed(fits.CompImageHDU(data, header, compression_type="RICE_1", tile_shape=tile))
+
+
+def write_packed(file: BinaryIO, packed: Packed) -> None:
+    """Write an HDU with checksums of ours."""
+    _write(file, packed.header, [packed.data])
 
 
 def write_table(file: BinaryIO, columns: list[fits.Column], header: fits.Header) -> None:
     """Write a binary table."""
-    _write_packed(file, fits.BinTableHDU.from_columns(columns, header=header))
+    write_packed(file, _packed(fits.BinTableHDU.from_columns(columns, header=header)))
 
 
-def _write_packed(file: BinaryIO, hdu: Any) -> None:
-    """Let astropy turn the HDU into bytes, and write them with checksums of ours."""
+def _packed(hdu: Any) -> Packed:
+    """Let astropy turn an HDU into bytes."""
     buffer = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
     packed = buffer.getvalue()
     with fits.open(io.BytesIO(packed), disable_image_compression=True) as hdus:
         header, info = hdus[1].header.copy(), hdus[1].fileinfo()
-    data = memoryview(packed)[info["datLoc"] : info["datLoc"] + info["datSpan"]]
-    _write(file, header, lambda: [data])
+    return Packed(header, memoryview(packed)[info["datLoc"] : info["datLoc"] + info["datSpan"]])
 
 
-def _write(file: BinaryIO, header: fits.Header, pieces: Any) -> None:
-    """Write a header and its data, given twice: once for the checksum that the header begins with."""
-    total = size = 0
-    for piece in pieces():
-        total, size = _add(total, piece), size + len(piece)
+def _write(file: BinaryIO, header: fits.Header, pieces: Iterable[memoryview]) -> None:
+    """Write a header and its data; the checksums, which come first, are known last."""
     header["CHECKSUM"] = ("0" * 16, "checksum of the HDU")
-    header["DATASUM"] = (str(total), "checksum of the data")
-    header["CHECKSUM"] = _encoded(0xFFFFFFFF - _add(total, header.tostring().encode("ascii")))
+    header["DATASUM"] = ("0" * 10, "checksum of the data")
+    begin = file.tell()
     file.write(header.tostring().encode("ascii"))
-    for piece in pieces():
+    total = size = 0
+    for piece in pieces:
+        total, size = _add(total, piece), size + len(piece)
         file.write(piece)
     file.write(b"\0" * (-size % _BLOCK))
+    end = file.tell()
+    header["DATASUM"] = (str(total), "checksum of the data")
+    header["CHECKSUM"] = _encoded(0xFFFFFFFF - _add(total, header.tostring().encode("ascii")))
+    file.seek(begin)
+    file.write(header.tostring().encode("ascii"))
+    file.seek(end)
 
 
 def _add(total: int, piece: Any) -> int:

@@ -7,6 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from zmtile.errors import UsageError, parser_said
 from zmtile.options import EXTRA_PLANES
-from zmtile.tiles.fitsfile import write_compressed, write_float_image, write_table
+from zmtile.tiles.fitsfile import Packed, compressed, write_float_image, write_packed, write_table
 from zmtile.tiles.keywords import set_card
 from zmtile.tiles.records import FrameRecord, from_table, to_columns
 from zmtile.tiles.target import check_target, new_file
@@ -26,6 +27,14 @@ from zmtile.tiles.target import check_target, new_file
 __all__ = ["FrameRecord", "Tile", "check_target", "open_tile", "read_tile"]
 
 _STRUCTURAL = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "CHECKSUM", "DATASUM")
+# Planes of integers.
+_COUNTS = {
+    "coverage": "frames with data, before rejection",
+    "rejlow": "samples rejected below",
+    "rejhigh": "samples rejected above",
+    "alpha": "255 inside the footprint, 0 outside",
+    "mask": "1 = no data",
+}
 _MENDED = "`zmtile rebuild` makes it again from its frames; or fetch a whole copy from its source."
 # Where FRAMES is lost as well, nothing tells what the tile was made of.
 _LOST = "Build it again from its frames, or fetch a whole copy from its source."
@@ -98,6 +107,7 @@ class Tile:
         overwrite: bool = False,
         fill: float | None = None,
         planes: Sequence[str] = ("mask",),
+        workers: int = 1,
     ) -> Path:
         """Write the tile; the same tile gives the same bytes.
 
@@ -112,6 +122,8 @@ class Tile:
             of it, and `read_tile` undoes it.
         planes : sequence of {'mask', 'weight'}
             Planes beside those that every tile has. astropy's ``CCDData.read`` finds 'mask'.
+        workers : int
+            Threads that compress planes beside the one that writes; without influence on the bytes.
 
         Returns
         -------
@@ -138,19 +150,22 @@ class Tile:
             set_card(header, "ZMT_FILL", float(fill))
         spread = _named("UNCERT", "standard error of the image", "adu")
         spread["UTYPE"] = ("StdDevUncertainty", "kind of uncertainty, for CCDData")
-        with new_file(path, overwrite) as file:
+        with new_file(path, overwrite) as file, ThreadPoolExecutor(workers) as pool:
+            # Compression releases the GIL: it goes on beside what is written, in the order of the file.
+            names = ("coverage", "rejlow", "rejhigh", "alpha", *(["mask"] if "mask" in planes else []))
+            packed = {name: pool.submit(self._compressed, name) for name in names}
             write_float_image(file, self.image, header, fill)
-            write_compressed(file, self.coverage, _named("COVERAGE", "frames with data, before rejection"))
+            write_packed(file, packed["coverage"].result())
             write_float_image(file, self.uncert, spread, None)
-            write_compressed(file, self.rejlow, _named("REJLOW", "samples rejected below"))
-            write_compressed(file, self.rejhigh, _named("REJHIGH", "samples rejected above"))
-            write_compressed(file, self.alpha, _named("ALPHA", "255 inside the footprint, 0 outside"))
-            if "mask" in planes:
-                write_compressed(file, self.mask, _named("MASK", "1 = no data"))
+            for name in names[1:]:
+                write_packed(file, packed[name].result())
             if "weight" in planes:
                 write_float_image(file, self.weight, _named("WEIGHT", "sum of the surviving weights"), None)
             write_table(file, *to_columns(self.frames, self.channels))
         return Path(path)
+
+    def _compressed(self, name: str) -> Packed:
+        return compressed(getattr(self, name), _named(name.upper(), _COUNTS[name]))
 
 
 def _named(name: str, meaning: str, unit: str = "") -> fits.Header:
