@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.kernels import kernel
+from zmtile.kernels.lanes import LANES, choose, put_lanes, take_lanes
 
 __all__ = ["demosaic", "pattern_codes", "separate"]
 
@@ -53,43 +54,54 @@ def demosaic(mosaic: Any, codes: Any, row: int, col: int, out: Any) -> None:
         Written.
     """
     rows, cols = mosaic.shape
-    nan = np.float32(np.nan)
-    half = np.float32(0.5)
-    quarter = np.float32(0.25)
-    eighth = np.float32(0.125)
+    wide = (cols + LANES - 1) // LANES * LANES
+    # Lines y - 2 … y + 2 of the patch, in turn, amid missing pixels.
+    width = wide + 4
+    lines = np.full(5 * width, np.nan, np.float32)
+    made = np.empty((3, wide), np.float32)
+    turns = np.empty(LANES + 1, np.float32)
+    for k in range(LANES + 1):
+        turns[k] = np.float32(k & 1)
+    half, quarter, eighth = np.float32(0.5), np.float32(0.25), np.float32(0.125)
     zero = np.float32(0.0)
-    for y in range(rows):
-        inner_row, deep_row = 0 < y < rows - 1, 1 < y < rows - 2
-        for x0 in range(min(2, cols)):  # one pass for each phase keeps the branch out of the loop
-            code = codes[(y + row) & 1, (x0 + col) & 1]
-            across = codes[(y + row) & 1, (x0 + col + 1) & 1]
-            down = codes[(y + row + 1) & 1, (x0 + col) & 1]
-            for x in range(x0, cols, 2):
-                here = mosaic[y, x]
-                inner_col = 0 < x < cols - 1
-                beside = half * (mosaic[y, x - 1] + mosaic[y, x + 1]) if inner_col else nan
-                above = half * (mosaic[y - 1, x] + mosaic[y + 1, x]) if inner_row else nan
-                corner = far_x = far_y = nan
-                if inner_row and inner_col:
-                    corner = quarter * (
-                        (mosaic[y - 1, x - 1] + mosaic[y - 1, x + 1])
-                        + (mosaic[y + 1, x - 1] + mosaic[y + 1, x + 1])
-                    )
-                if deep_row and 1 < x < cols - 2:
-                    far_x = half * (mosaic[y, x - 2] + mosaic[y, x + 2])
-                    far_y = half * (mosaic[y - 2, x] + mosaic[y + 2, x])
-                out[code, y, x] = here
-                if code == 1:
-                    level = half * (here - corner) + eighth * here
-                    step = level + eighth * far_y - quarter * far_x
-                    out[across, y, x] = beside + (AT_GREEN * step if step == step else zero)
-                    step = level + eighth * far_x - quarter * far_y
-                    out[down, y, x] = above + (AT_GREEN * step if step == step else zero)
-                else:
-                    step = here - half * (far_x + far_y)
-                    step = step if step == step else zero
-                    out[1, y, x] = half * (beside + above) + TO_GREEN * step
-                    out[2 - code, y, x] = corner + TO_OPPOSITE * step
+    for y in range(-2, rows):
+        start = (y + 2) % 5 * width + 2
+        if y + 2 < rows:
+            for x in range(cols):
+                lines[start + x] = mosaic[y + 2, x]
+        else:
+            lines[start : start + cols] = np.float32(np.nan)
+        if y < 0:
+            continue
+        first = int(codes[(y + row) & 1, col & 1] != 1)  # green pixel
+        own = codes[(y + row) & 1, (col + 1 - first) & 1]
+        green = take_lanes(turns, first) == zero
+        up2, up, at = (y + 3) % 5 * width, (y + 4) % 5 * width, y % 5 * width
+        down, down2 = (y + 1) % 5 * width, (y + 2) % 5 * width
+        for x in range(0, cols, LANES):
+            here = take_lanes(lines, at + x + 2)
+            beside = half * (take_lanes(lines, at + x + 1) + take_lanes(lines, at + x + 3))
+            above = half * (take_lanes(lines, up + x + 2) + take_lanes(lines, down + x + 2))
+            corner = quarter * (
+                (take_lanes(lines, up + x + 1) + take_lanes(lines, up + x + 3))
+                + (take_lanes(lines, down + x + 1) + take_lanes(lines, down + x + 3))
+            )
+            far_x = half * (take_lanes(lines, at + x) + take_lanes(lines, at + x + 4))
+            far_y = half * (take_lanes(lines, up2 + x + 2) + take_lanes(lines, down2 + x + 2))
+            # At green pixels: the line's colour, and the other one.
+            level = half * (here - corner) + eighth * here
+            step = level + eighth * far_y - quarter * far_x
+            across = beside + choose(step == step, AT_GREEN * step, zero)
+            step = level + eighth * far_x - quarter * far_y
+            along = above + choose(step == step, AT_GREEN * step, zero)
+            # At the others: green, and the other colour.
+            step = here - half * (far_x + far_y)
+            step = choose(step == step, step, zero)
+            put_lanes(made, x, choose(green, across, here))
+            put_lanes(made, wide + x, choose(green, here, half * (beside + above) + TO_GREEN * step))
+            put_lanes(made, 2 * wide + x, choose(green, along, corner + TO_OPPOSITE * step))
+        for x in range(cols):
+            out[own, y, x], out[1, y, x], out[2 - own, y, x] = made[0, x], made[1, x], made[2, x]
 
 
 @kernel

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COPY", "STEPS", "kernel_table", "lost_margin", "span_of", "spread_table"]
+__all__ = ["COPY", "STEPS", "kernel_table", "lost_margin", "span_of"]
 
 # Positions between two pixels that a table holds; the nearest one is off by 1/4096 px at most.
 STEPS = 2048
@@ -103,9 +103,3 @@ def lost_margin(name: str, mosaic: bool, span: float = 0.0) -> int:
     """Return how many pixels at the edge of a frame interpolation cannot reach."""
     lost = 0 if name == COPY else (_TAPS[name] + _more(span)) // 2 - 1
     return lost + int(mosaic)
-
-
-@lru_cache(maxsize=128)
-def spread_table(name: str, depth: int, span: float = 0.0) -> NDArray[np.float32]:
-    """Return `kernel_table` with every weight repeated for the `depth` floats of a pixel."""
-    return np.repeat(kernel_table(name, span), depth, axis=1)

@@ -1,13 +1,13 @@
 """Interpolation of a frame at the pixels of the tile, with the footprint carried by NaN itself.
 
 Colour patches hold their three channels side by side, padded to `PAD`: the pixels under one row of
-the kernel are then one run of floats, and one vector operation serves all channels and taps.
-Measured on one core for cubic and three channels: 5 times faster than a loop over pixels.
+the kernel are then one run of floats, and one vector operation serves all channels and taps. What is the
+same for every channel, and the matching, are loops over a row of the tile, which the compiler turns into
+vectors. Measured on one core for cubic and three channels: 10 times faster than a loop over pixels.
 """
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import Any
 
@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from zmtile.kernels import kernel
 from zmtile.kernels.bend import NODE_STEP
-from zmtile.kernels.tables import kernel_table, spread_table
+from zmtile.kernels.tables import kernel_table
 
 __all__ = ["PAD", "warp_block"]
 
-# Floats of a pixel in a colour patch.
+# Channels of a colour image, and floats of a pixel in its patch.
+CHANNELS = 3
 PAD = 4
 
 
@@ -35,15 +36,17 @@ def _sample(
     pixels: Any,
     first: Any,
     stride: Any,
-    across: Any,
-    at_across: Any,
-    down: Any,
-    at_down: Any,
+    table: Any,
+    step_x: Any,
+    step_y: Any,
     clamp: Any,
     out: Any,
     at_out: Any,
+    apart: Any,
 ) -> Any:
-    """Weigh taps × taps pixels, from ``pixels[first]`` on, `stride` floats a row, into ``out[at_out:]``.
+    """Weigh taps × taps pixels, from ``pixels[first]`` on, `stride` floats a row.
+
+    The channels go into ``out[at_out]`` and on, `apart` floats from each other.
 
     Written in LLVM because the compiler does not see that a kernel row is one vector.
     """
@@ -56,12 +59,12 @@ def _sample(
         pixels,
         types.intp,
         types.intp,
-        across,
+        table,
         types.intp,
-        down,
         types.intp,
         clamp,
         out,
+        types.intp,
         types.intp,
     )
 
@@ -70,8 +73,6 @@ def _sample(
             return context.make_array(signature.args[index])(context, builder, arguments[index]).data
 
         row_type = ir.VectorType(ir.FloatType(), count * floats)
-        pixel_type = ir.VectorType(ir.FloatType(), floats)
-        whole = ir.Constant(ir.IntType(64), count * floats)
 
         def load(base: Any, at: Any, kind: Any) -> Any:
             return builder.load(builder.bitcast(builder.gep(base, [at]), kind.as_pointer()), align=4)
@@ -92,24 +93,31 @@ def _sample(
         def lower(a: Any, b: Any) -> Any:  # NaN never becomes the lowest
             return builder.select(builder.fcmp_ordered("<", a, b), a, b)
 
+        weights_x, weights_y = (builder.mul(step, _index(count)) for step in arguments[6:8])
         at, low = arguments[3], None
         total = None
         for tap in range(count):
             row = load(data(2), at, row_type)
-            place = builder.add(builder.mul(arguments[8], ir.Constant(ir.IntType(64), count)), _index(tap))
-            weighted = builder.fmul(row, spread(load(data(7), place, ir.FloatType())))
+            weight = load(data(5), builder.add(weights_y, _index(tap)), ir.FloatType())
+            weighted = builder.fmul(row, spread(weight))
             total = weighted if total is None else builder.fadd(total, weighted)
             low = row if low is None else lower(row, low)
             at = builder.add(at, arguments[4])
-        total = builder.fmul(total, load(data(5), builder.mul(arguments[6], whole), row_type))
+        across = load(data(5), weights_x, ir.VectorType(ir.FloatType(), count))
+        places = [k // floats for k in range(count * floats)]
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), count * floats), places)
+        total = builder.fmul(total, builder.shuffle_vector(across, across, mask))
         value, lowest = part(total, 0), part(low, 0)
         for tap in range(1, count):
             value = builder.fadd(value, part(total, tap))
             lowest = lower(part(low, tap), lowest)
         clamped = builder.select(builder.fcmp_ordered("<", value, lowest), lowest, value)
-        value = builder.select(arguments[9], clamped, value)
-        target = builder.bitcast(builder.gep(data(10), [arguments[11]]), pixel_type.as_pointer())
-        builder.store(value, target, align=4)
+        value = builder.select(arguments[8], clamped, value)
+        at = arguments[10]
+        for channel in range(min(floats, CHANNELS)):
+            number = builder.extract_element(value, ir.Constant(ir.IntType(32), channel))
+            builder.store(number, builder.gep(data(9), [at]), align=4)
+            at = builder.add(at, arguments[11])
         return context.get_dummy_value()
 
     return signature, generate
@@ -132,8 +140,7 @@ def _warp_of(taps: int, depth: int, bent: bool) -> Any:
         nodes: Any,
         top: int,
         left: int,
-        across: Any,
-        down: Any,
+        table: Any,
         clamp: bool,
         scale: Any,
         surface: Any,
@@ -144,65 +151,76 @@ def _warp_of(taps: int, depth: int, bent: bool) -> Any:
     ) -> None:
         patch_rows, patch_cols, _ = patch.shape
         channels, rows, cols = out.shape
-        steps = down.shape[0] - 1
+        steps = table.shape[0] - 1
         pixels = patch.reshape(-1)
         stride = patch_cols * depth
-        line = np.empty(cols * depth, np.float32)
+        # Where the kernel's first tap may lie, in frame pixels.
+        least_x, least_y = float(col + before), float(row + before)
+        most_x, most_y = least_x + (patch_cols - taps), least_y + (patch_rows - taps)
+        line = np.empty(channels * cols, np.float32)
+        at_x, at_y, area = np.empty(cols), np.empty(cols), np.empty(cols)
+        first_x, first_y = np.empty(cols, np.int32), np.empty(cols, np.int32)
+        step_x, step_y = np.empty(cols, np.int32), np.empty(cols, np.int32)
+        u = np.empty(cols)
+        for j in range(cols):
+            u[j] = (float(left + j) - middle_x) / half
         node_row, node_col = top // NODE_STEP, left // NODE_STEP
         blend = np.empty((3, nodes.shape[2]))  # the lattice at this row
         for i in range(rows):
             y = float(top + i)
-            v = (y - middle_y) / half
             if bent:
                 above = (top + i) // NODE_STEP - node_row
                 share = ((top + i) % NODE_STEP) / NODE_STEP
                 for c in range(3):
                     for k in range(nodes.shape[2]):
                         blend[c, k] = (1.0 - share) * nodes[c, above, k] + share * nodes[c, above + 1, k]
-            for j in range(cols):
-                area = 1.0
-                if bent:
-                    before_x = (left + j) // NODE_STEP - node_col
+                for j in range(cols):
+                    k = (left + j) // NODE_STEP - node_col
                     share = ((left + j) % NODE_STEP) / NODE_STEP
-                    at_x = (1.0 - share) * blend[0, before_x] + share * blend[0, before_x + 1]
-                    at_y = (1.0 - share) * blend[1, before_x] + share * blend[1, before_x + 1]
-                    area = (1.0 - share) * blend[2, before_x] + share * blend[2, before_x + 1]
-                else:
+                    at_x[j] = (1.0 - share) * blend[0, k] + share * blend[0, k + 1]
+                    at_y[j] = (1.0 - share) * blend[1, k] + share * blend[1, k + 1]
+                    area[j] = (1.0 - share) * blend[2, k] + share * blend[2, k + 1]
+            else:
+                for j in range(cols):
                     x = float(left + j)
-                    at_x = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
-                    at_y = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
-                base_x = math.floor(at_x)
-                base_y = math.floor(at_y)
-                first_x = int(base_x) - before - col
-                first_y = int(base_y) - before - row
-                if first_x < 0 or first_y < 0 or first_x + taps > patch_cols or first_y + taps > patch_rows:
-                    for c in range(depth):
-                        line[j * depth + c] = np.float32(np.nan)
+                    at_x[j] = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
+                    at_y[j] = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
+            for j in range(cols):
+                base_x, base_y = np.floor(at_x[j]), np.floor(at_y[j])
+                inside = (base_x >= least_x) & (base_y >= least_y) & (base_x <= most_x) & (base_y <= most_y)
+                first_x[j] = np.int32(base_x - least_x if inside else -1.0)
+                first_y[j] = np.int32(base_y - least_y if inside else -1.0)
+                step_x[j] = np.int32((at_x[j] - base_x) * steps + 0.5 if inside else 0.0)
+                step_y[j] = np.int32((at_y[j] - base_y) * steps + 0.5 if inside else 0.0)
+            for j in range(cols):
+                if first_x[j] < 0:
+                    for c in range(channels):
+                        line[c * cols + j] = np.float32(np.nan)
                     continue
                 _sample(
                     taps,
                     depth,
                     pixels,
-                    first_y * stride + first_x * depth,
+                    first_y[j] * stride + first_x[j] * depth,
                     stride,
-                    across,
-                    int((at_x - base_x) * steps + 0.5),
-                    down,
-                    int((at_y - base_y) * steps + 0.5),
+                    table,
+                    step_x[j],
+                    step_y[j],
                     clamp,
                     line,
-                    j * depth,
+                    j,
+                    cols,
                 )
-                if bent:
-                    for c in range(depth):
-                        line[j * depth + c] *= np.float32(area)
+            v = (y - middle_y) / half
             for c in range(channels):
                 level = surface[c, 0] + v * (surface[c, 2] + v * surface[c, 5])
                 slope = surface[c, 1] + v * surface[c, 4]
                 for j in range(cols):
-                    u = (float(left + j) - middle_x) / half
-                    sky = level + u * (slope + u * surface[c, 3])
-                    out[c, i, j] = scale[c] * line[j * depth + c] + np.float32(sky)
+                    sky = level + u[j] * (slope + u[j] * surface[c, 3])
+                    value = line[c * cols + j]
+                    if bent:
+                        value *= np.float32(area[j])
+                    out[c, i, j] = scale[c] * value + np.float32(sky)
 
     # A name of its own keeps its cached code apart: two processes that compile two of these at once
     # would otherwise write to one file name.
@@ -277,7 +295,6 @@ def warp_block(
         _NO_NODES if nodes is None else nodes,
         top,
         left,
-        spread_table(name, depth, span),
         table,
         clamp and table.shape[1] > 2,
         scale,
