@@ -180,8 +180,8 @@ def stack_block(
         groups = (size + LANES - 1) // LANES
         _load(samples, begin, groups, raw, queue, counts)
         sort_lanes(queue, groups, pairs)
-        first[:], last[:] = ZERO, counts
-        lower[:], upper[:] = -INF, INF
+        for k in range(groups * LANES):
+            first[k], last[k], lower[k], upper[k] = ZERO, counts[k], -INF, INF
         if method in (1, 2):
             reject_sigma(queue, groups, counts, klow, khigh, method == 2, first, last)
         elif method == 6:
