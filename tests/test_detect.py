@@ -130,6 +130,19 @@ def test_stars_beside_a_trail_are_found_and_the_trail_is_not():
     assert roundness > 0.9
 
 
+def test_a_crowded_frame_has_its_bright_stars():
+    light = np.random.default_rng(0).normal(0, 10, (256, 256)).astype(np.float32)
+    at = np.arange(16.0, 250.0, 14.0)
+    for px in at:
+        for py in at:
+            light += star(light.shape, px + 0.3, py - 0.2, 5e4, 4).astype(np.float32)
+    (x, y, *_), fwhm, _ = detect(light)
+    assert len(x) == at.size**2
+    away = np.hypot(x[:, None] - at - 0.3, 0).min(axis=1) + np.hypot(y[:, None] - at + 0.2, 0).min(axis=1)
+    assert away.max() < 0.05
+    assert fwhm == pytest.approx(4.0, abs=0.3)
+
+
 @pytest.mark.parametrize("share", [0.2, 1.0])
 def test_a_frame_that_is_mostly_bright_is_no_field_of_stars(share):
     light = np.random.default_rng(0).normal(0, 10, (256, 256)).astype(np.float32)

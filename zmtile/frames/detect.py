@@ -30,7 +30,7 @@ DEBLEND_DEPTH = 1.0
 # Cells of the background, px, of which every fourth row has samples enough.
 CELL, STEP = 64, 4
 # A frame has this share of bright pixels at most, or what is found is no field of stars.
-MOST_BRIGHT = 1 / 16
+MOST_BRIGHT = 1 / 8
 # Variance along one axis times that along the other, px⁴, of a line one pixel wide: (1/12)².
 THINNEST = 0.00694
 MAX_STARS = 2000
@@ -172,10 +172,10 @@ def _background(light: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]
 def _bright(
     light: NDArray[np.float32], mesh: NDArray[np.float32], rms: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.uint8]] | None:
-    """Subtract the background; return the bright pixels, in a crowded frame those of a higher threshold."""
+    """Subtract the background; return the bright pixels, in a crowded frame those of a higher one."""
     most = int(MOST_BRIGHT * light.size)
     at, value, cut = np.empty(most, np.int64), np.empty(most, np.float32), np.empty(most, np.uint8)
-    for factor in (1.0, 8.0):
+    for factor in (1.0, 8.0, 64.0):
         count = bright_pixels(light, mesh, CELL, np.float32(factor * DETECT_SIGMA * rms), at, value, cut)
         if count <= most:
             return at[:count], value[:count], cut[:count]

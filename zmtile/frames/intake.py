@@ -22,7 +22,7 @@ log = logging.getLogger("zmtile")
 
 # Bytes that measuring holds for each pixel of a frame: converted, levelled, mapped, and what is known of
 # bright pixels where these are as many as may be.
-MEASURE_BYTES = 20
+MEASURE_BYTES = 28
 
 
 def read_frames(

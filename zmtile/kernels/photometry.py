@@ -39,7 +39,7 @@ def aperture_fluxes(planes: Any, codes: Any, x: Any, y: Any, radius: float, flux
     side = 2 * reach + 1
     mosaic = np.empty((side, side), np.float32)
     stamp = np.empty((channels, side, side), np.float32)
-    ring = np.empty(side * side, np.float32)
+    ring, distance = np.empty(side * side, np.float32), np.empty((side, side))
     scratch, keys = np.empty(256, np.float32), np.empty(256, np.int32)
     for star in range(x.size):
         row, col = int(round(y[star])) - reach, int(round(x[star])) - reach
@@ -51,13 +51,16 @@ def aperture_fluxes(planes: Any, codes: Any, x: Any, y: Any, radius: float, flux
                     target[i, j] = planes[c, row + i, col + j] if inside else np.float32(np.nan)
         if depth < channels:
             demosaic(mosaic, codes, row, col, stamp)
+        for i in range(side):
+            for j in range(side):
+                distance[i, j] = np.sqrt((row + i - y[star]) ** 2 + (col + j - x[star]) ** 2)
         for c in range(channels):
             count = 0
             total = 0.0
             area = 0.0
             for i in range(side):
                 for j in range(side):
-                    away = np.sqrt((row + i - y[star]) ** 2 + (col + j - x[star]) ** 2)
+                    away = distance[i, j]
                     value = stamp[c, i, j]
                     share = min(max(radius + 0.5 - away, 0.0), 1.0)
                     if share > 0.0:
