@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from numba.core import types
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
@@ -103,6 +104,14 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]  # numba has no types
             finally:
                 if isinstance(self._cache, _SharedCache):
                     self._cache.turn.give_back()
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Return how another kernel calls this one: compiled for numbers of a type, whatever their values.
+
+        Else a variable that begins as a plain 0 would have this compiled twice, and the first in vain.
+        """
+        plain = tuple(types.unliteral(a) for a in args), {k: types.unliteral(a) for k, a in kws.items()}
+        return super().get_call_template(*plain)
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -60,15 +60,19 @@ def step_noise(plane: Any, row: int, col: int, down: int, across: int, values: A
 
 
 @kernel
-def _share_out(line: Any, cell: int, every: int, values: Any, counts: Any) -> None:
-    """Append all pixels of a row, or every second one, to the values of their cells."""
+def _share_out(line: Any, cell: int, second: Any, values: Any, counts: Any) -> None:
+    """Append all pixels of a row, or every second one, to the values of their cells.
+
+    `second` is True or None, so that there is code for each: one for both took half as long again.
+    """
     for j in range(counts.size):
         part, target = line[j * cell : (j + 1) * cell], values[j, counts[j] :]
-        width = (part.size + every - 1) // every
-        if every == 1:
+        if second is None:
+            width = part.size
             for k in range(width):
                 target[k] = part[k]
         else:
+            width = (part.size + 1) // 2
             for k in range(width):
                 target[k] = part[2 * k]
         counts[j] += width
@@ -110,11 +114,11 @@ def sky_mesh(planes: Any, codes: Any, cell: int, step: int, level: Any, sigma: A
                 for y in range(i * cell, min((i + 1) * cell, rows), step):
                     line = planes[min(c, depth - 1), y, left:right]
                     if depth == channels:
-                        _share_out(line, cell, 1, values, expected[:cells])
+                        _share_out(line, cell, None, values, expected[:cells])
                         continue
                     for phase in range(2):
                         if codes[y & 1, phase] == c:
-                            _share_out(line[phase:], cell, 2, values, expected[:cells])
+                            _share_out(line[phase:], cell, True, values, expected[:cells])
                 for k in range(cells):
                     j = first + k
                     count = finite_first(values[k], expected[k])
