@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from numba.core import types
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
+from numba.core.types.misc import unliteral
 
 from zmtile.kernels.turns import Turn
 
@@ -110,7 +110,7 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]  # numba has no types
 
         Else a variable that begins as a plain 0 would have this compiled twice, and the first in vain.
         """
-        plain = tuple(types.unliteral(a) for a in args), {k: types.unliteral(a) for k, a in kws.items()}
+        plain = tuple(unliteral(a) for a in args), {k: unliteral(a) for k, a in kws.items()}
         return super().get_call_template(*plain)
 
 
