@@ -30,7 +30,7 @@ def helpers(tmp_path, monkeypatch):
         return started[-1]
 
     begin = ahead._started
-    monkeypatch.setattr(ahead, "stack_block", SimpleNamespace(folder=tmp_path, compiled=False))
+    monkeypatch.setattr(ahead, "stack_kernel", SimpleNamespace(folder=tmp_path, compiled=False))
     monkeypatch.setattr(ahead, "_started", start)
     monkeypatch.setattr(ahead, "_CODE", SLEEP)
     return started
@@ -72,7 +72,7 @@ from types import SimpleNamespace
 from zmtile import ahead
 from zmtile.options import Options, Resources
 
-ahead.stack_block = SimpleNamespace(folder=Path(sys.argv[1]), compiled=False)
+ahead.stack_kernel = SimpleNamespace(folder=Path(sys.argv[1]), compiled=False)
 ahead._CODE += "print('rehearsed', file=sys.stderr, flush=True)\\nimport time\\ntime.sleep(60)\\n"
 begin = ahead._started
 
@@ -130,8 +130,8 @@ def test_a_failure_of_the_other_process_is_told_in_the_debug_log_and_nothing_els
     ids=["the disk has the kernels", "no cache", "no locks", "one core"],
 )
 def test_no_process_is_started_where_it_does_not_help(helpers, tmp_path, monkeypatch, kernel, threads):
-    stack_block = SimpleNamespace(**({"folder": tmp_path, "compiled": False} | kernel))
-    monkeypatch.setattr(ahead, "stack_block", stack_block)
+    stack_kernel = SimpleNamespace(**({"folder": tmp_path, "compiled": False} | kernel))
+    monkeypatch.setattr(ahead, "stack_kernel", stack_kernel)
     with compiling_ahead(["a.fits"], Options(), Resources(threads=threads)):
         assert not helpers
 
@@ -183,6 +183,6 @@ def test_a_first_run_makes_the_same_tile_with_kernels_of_the_other_process(tmp_p
         assert done.returncode == 0, done.stderr
         said[name] = done.stdout
     assert (tmp_path / "cold").read_bytes() == (tmp_path / "warm").read_bytes()
-    second_pass = [line for line in said["cold"].splitlines() if "reject.stack_block" in line]
+    second_pass = [line for line in said["cold"].splitlines() if "reject.stack_kernel" in line]
     assert second_pass
     assert all("loaded" in line for line in second_pass)

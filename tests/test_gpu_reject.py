@@ -58,7 +58,7 @@ def on_cpu(stack, weights, noises, options, shares=None):
         comparators(frames),
         *rejection(options, frames),
         *(getattr(planes, name).reshape(-1) for name in PLANES),
-        planes.tally[:, 0],
+        tally=planes.tally[:, 0],
     )
     return planes
 

@@ -38,7 +38,7 @@ def stacked(samples, options, weight, shares=None):
         comparators(frames),
         *rejection(options, frames),
         *made,
-        tally,
+        tally=tally,
     )
     return made, tally
 

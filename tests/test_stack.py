@@ -348,7 +348,7 @@ def test_survivors_that_are_equal_by_chance_are_not_certain():
         comparators(4),
         *rejection(Options(), 4),
         *made,
-        np.zeros((4, 3), np.int64),
+        tally=np.zeros((4, 3), np.int64),
     )
     floor = 0.125 * np.hypot(np.hypot(8, 8), 4) / 2.5
     assert made[1][0] == pytest.approx(floor, rel=1e-5)

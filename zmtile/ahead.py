@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from zmtile.kernels.reject import stack_block
+from zmtile.kernels.reject import stack_kernel
 from zmtile.kernels.turns import Turn
 from zmtile.options import Options, Resources
 
@@ -47,8 +47,8 @@ def compiling_ahead(
     options : Options
     resources : Resources
     """
-    folder = stack_block.folder
-    if folder is None or resources.workers < 2 or stack_block.compiled:
+    folder = stack_kernel.folder
+    if folder is None or resources.workers < 2 or stack_kernel.compiled:
         yield
         return
     turn = Turn(folder, "rehearsal")

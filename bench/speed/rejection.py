@@ -52,7 +52,8 @@ def kernel_seconds(stack: NDArray[np.float32], method: str, threads: int) -> flo
     def work(number: int) -> None:
         part = np.s_[number * size : (number + 1) * size]
         planes = (plane[part] for plane in (*values, *counts))
-        stack_block(blocks[number], weight, None, None, *arguments, *planes, np.zeros((frames, 3), np.int64))
+        tally = np.zeros((frames, 3), np.int64)
+        stack_block(blocks[number], weight, None, None, *arguments, *planes, tally=tally)
 
     begin = time.perf_counter()
     run_parallel(work, range(len(blocks)), threads, NullProgress())

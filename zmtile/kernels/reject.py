@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zmtile.kernels import kernel
-from zmtile.kernels.bounds import bounds_quantile, reject_esd, survivors
+from zmtile.kernels.bounds import METHODS, bounds_quantile, reject_esd, survivors
 from zmtile.kernels.combine import LEAST_UNCERT, combine
 from zmtile.kernels.lanes import INF, LANES, ONE, ZERO, aligned, choose, every, put_lanes, take_lanes
 from zmtile.kernels.network import sort_lanes
@@ -103,7 +104,7 @@ def _bound(queue: Any, groups: int, first: Any, last: Any, lower: Any, upper: An
 
 
 @kernel
-def stack_block(
+def stack_kernel(
     samples: Any,
     weights: Any,
     shares: Any,
@@ -126,6 +127,92 @@ def stack_block(
     rejlow: Any,
     rejhigh: Any,
     tally: Any,
+    by_sigma: Any,
+    by_esd: Any,
+    by_lane: Any,
+) -> None:
+    """Reject and combine, as `stack_block`.
+
+    There is a kernel for every kind of rejection: one of `by_sigma`, `by_esd` and `by_lane` is True, or none
+    is, and what belongs to the others is not compiled. One kernel for all took twice as long.
+    """
+    frames, pixels = samples.shape
+    width = max(1, min(_QUEUE_BYTES // (4 * frames * LANES), (pixels + LANES - 1) // LANES))
+    span = width * LANES
+    queue = aligned(frames * span).reshape(width, frames, LANES)
+    raw = aligned(frames * span).reshape(width, frames, LANES)
+    counts, first, last = aligned(span), aligned(span), aligned(span)
+    lower, upper = aligned(span), aligned(span)
+    made = aligned(3 * span).reshape(3, span)
+    gaps = student[0] / student[1] - student[1] / student[0]
+    for begin in range(0, pixels, span):
+        size = min(span, pixels - begin)
+        groups = (size + LANES - 1) // LANES
+        _load(samples, begin, groups, raw, queue, counts)
+        sort_lanes(queue, groups, pairs)
+        for k in range(groups * LANES):
+            first[k], last[k], lower[k], upper[k] = ZERO, counts[k], -INF, INF
+        if by_sigma is not None and method > 0:
+            reject_sigma(queue, groups, counts, klow, khigh, method == 2, first, last)
+        if by_esd is not None and method > 0:
+            reject_esd(queue, counts[: groups * LANES], low, critical, first, last)
+        if by_lane is not None and method > 0:
+            _survive(method, queue, groups, counts, klow, khigh, low, high, clamp, first, last, lower, upper)
+        if method != 3:
+            _bound(queue, groups, first, last, lower, upper)
+        combine(
+            raw,
+            queue,
+            begin,
+            groups,
+            counts,
+            first,
+            last,
+            lower,
+            upper,
+            weights,
+            shares,
+            noises,
+            clamp,
+            use_median,
+            student[1],
+            gaps,
+            widening,
+            made,
+            tally,
+        )
+        for k in range(size):
+            image[begin + k], uncert[begin + k], weight[begin + k] = made[0, k], made[1, k], made[2, k]
+            coverage[begin + k] = np.uint16(counts[k])
+            rejlow[begin + k] = np.uint16(first[k])
+            rejhigh[begin + k] = np.uint16(counts[k] - last[k])
+
+
+def stack_block(
+    samples: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    shares: NDArray[np.float32] | None,
+    noises: NDArray[np.float32] | None,
+    pairs: NDArray[np.int32],
+    method: int,
+    klow: float,
+    khigh: float,
+    low: float,
+    high: float,
+    critical: NDArray[np.float64],
+    clamp: bool,
+    use_median: bool,
+    student: NDArray[np.float32],
+    widening: NDArray[np.float32],
+    image: NDArray[np.float32],
+    uncert: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    coverage: NDArray[np.uint16],
+    rejlow: NDArray[np.uint16],
+    rejhigh: NDArray[np.uint16],
+    *,
+    tally: NDArray[np.int64],
+    alike: int = 0,
 ) -> None:
     """Reject and combine a run of pixels of one channel.
 
@@ -165,54 +252,37 @@ def stack_block(
         Written: finite samples, rejected below, rejected above.
     tally : (frames, 3) int64
         Added to, frame by frame: finite samples, rejected below, rejected above.
+    alike : int
+        One of `METHODS`: where nothing is rejected, its kernel does that, too.
     """
-    frames, pixels = samples.shape
-    width = max(1, min(_QUEUE_BYTES // (4 * frames * LANES), (pixels + LANES - 1) // LANES))
-    span = width * LANES
-    queue = aligned(frames * span).reshape(width, frames, LANES)
-    raw = aligned(frames * span).reshape(width, frames, LANES)
-    counts, first, last = aligned(span), aligned(span), aligned(span)
-    lower, upper = aligned(span), aligned(span)
-    made = aligned(3 * span).reshape(3, span)
-    gaps = student[0] / student[1] - student[1] / student[0]
-    for begin in range(0, pixels, span):
-        size = min(span, pixels - begin)
-        groups = (size + LANES - 1) // LANES
-        _load(samples, begin, groups, raw, queue, counts)
-        sort_lanes(queue, groups, pairs)
-        for k in range(groups * LANES):
-            first[k], last[k], lower[k], upper[k] = ZERO, counts[k], -INF, INF
-        if method in (1, 2):
-            reject_sigma(queue, groups, counts, klow, khigh, method == 2, first, last)
-        elif method == 6:
-            reject_esd(queue, counts[: groups * LANES], low, critical, first, last)
-        elif method > 2:
-            _survive(method, queue, groups, counts, klow, khigh, low, high, clamp, first, last, lower, upper)
-        if method != 3:
-            _bound(queue, groups, first, last, lower, upper)
-        combine(
-            raw,
-            queue,
-            begin,
-            groups,
-            counts,
-            first,
-            last,
-            lower,
-            upper,
-            weights,
-            shares,
-            noises,
-            clamp,
-            use_median,
-            student[1],
-            gaps,
-            widening,
-            made,
-            tally,
-        )
-        for k in range(size):
-            image[begin + k], uncert[begin + k], weight[begin + k] = made[0, k], made[1, k], made[2, k]
-            coverage[begin + k] = np.uint16(counts[k])
-            rejlow[begin + k] = np.uint16(first[k])
-            rejhigh[begin + k] = np.uint16(counts[k] - last[k])
+    kind = method or alike
+    by_sigma = kind in (METHODS["sigma"], METHODS["winsor"])
+    by_esd = kind == METHODS["esd"]
+    by_lane = kind > 0 and not (by_sigma or by_esd)
+    stack_kernel(
+        samples,
+        weights,
+        shares,
+        noises,
+        pairs,
+        method,
+        klow,
+        khigh,
+        low,
+        high,
+        critical,
+        clamp,
+        use_median,
+        student,
+        widening,
+        image,
+        uncert,
+        weight,
+        coverage,
+        rejlow,
+        rejhigh,
+        tally,
+        by_sigma or None,
+        by_esd or None,
+        by_lane or None,
+    )

@@ -161,7 +161,7 @@ def winsorized_sigma_clip(
             comparators(frames),
             *rejection(options, frames),
             *(plane[part] for plane in (*values, *counts)),
-            np.zeros((frames, 3), np.int64),
+            tally=np.zeros((frames, 3), np.int64),
         )
 
     run_parallel(work, range(0, pixels, size), Resources(threads).workers, NullProgress())

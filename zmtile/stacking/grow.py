@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zmtile.kernels.bounds import METHODS
 from zmtile.kernels.grow import REACH, grow_region, mark_extremes
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
@@ -84,7 +85,8 @@ def grow(
             comparators(frames),
             *recombination(options, frames),
             *again,
-            np.zeros((frames, 3), np.int64),
+            tally=np.zeros((frames, 3), np.int64),
+            alike=METHODS[options.reject],
         )
         for plane, value in zip((image, uncert, total), again, strict=False):
             plane[touched] = value

@@ -168,10 +168,10 @@ def _measured_width(options: Options, n: int) -> float:
     # The stream of RandomState never changes, unlike those of numpy's newer generators.
     stack = np.random.RandomState(n).standard_normal((n, _PIXELS)).astype(np.float32)
     plain = Options(reject="none")
-    return _pull_width(stack, options) / _pull_width(stack, plain)
+    return _pull_width(stack, options) / _pull_width(stack, plain, METHODS[options.reject])
 
 
-def _pull_width(stack: NDArray[np.float32], options: Options) -> float:
+def _pull_width(stack: NDArray[np.float32], options: Options, alike: int = 0) -> float:
     """Return the half width of the central 68.3 % of value over error.
 
     About its own middle: what an asymmetric kappa adds to the value itself is not scatter.
@@ -187,12 +187,10 @@ def _pull_width(stack: NDArray[np.float32], options: Options) -> float:
         # is out of reach here.
         _NEGLIGIBLE * ones[:n],
         comparators(n),
-        *_parameters(options, n),
-        student(n),
-        ones,
-        *values,
-        *counts,
-        np.zeros((n, 3), np.int64),
+        *(*_parameters(options, n), student(n), ones),
+        *(*values, *counts),
+        tally=np.zeros((n, 3), np.int64),
+        alike=alike,
     )
     values[1][counts[0] - counts[1] - counts[2] == 1] = np.nan  # one survivor does not scatter
     low, high = np.quantile(values[0] / values[1], [(1 - _WITHIN) / 2, (1 + _WITHIN) / 2])

@@ -227,7 +227,7 @@ def _combine(
             comparators(frames),
             *rejection(options, frames),
             *made,
-            lost,
+            tally=lost,
         )
         if options.grow:
             lost = grow(samples[c], weights, parts, noises, options, made, inside)
