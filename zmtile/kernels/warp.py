@@ -150,7 +150,7 @@ def _warp_of(taps: int, depth: int, bent: bool) -> Any:
         out: Any,
     ) -> None:
         patch_rows, patch_cols, _ = patch.shape
-        channels, rows, cols = out.shape
+        channels, (rows, cols) = len(out), out[0].shape
         steps = table.shape[0] - 1
         pixels = patch.reshape(-1)
         stride = patch_cols * depth
@@ -215,12 +215,13 @@ def _warp_of(taps: int, depth: int, bent: bool) -> Any:
             for c in range(channels):
                 level = surface[c, 0] + v * (surface[c, 2] + v * surface[c, 5])
                 slope = surface[c, 1] + v * surface[c, 4]
+                plane = out[c]
                 for j in range(cols):
                     sky = level + u[j] * (slope + u[j] * surface[c, 3])
                     value = line[c * cols + j]
                     if bent:
                         value *= np.float32(area[j])
-                    out[c, i, j] = scale[c] * value + np.float32(sky)
+                    plane[i, j] = scale[c] * value + np.float32(sky)
 
     # A name of its own keeps its cached code apart: two processes that compile two of these at once
     # would otherwise write to one file name.
@@ -301,5 +302,5 @@ def warp_block(
         surface,
         *middle,
         half,
-        out,
+        tuple(out),
     )
