@@ -50,7 +50,7 @@ test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest
 
 test-gpu: $(STAMP) ## run the tests of the GPU's kernels on a real one (first: .venv/bin/pip install '.[gpu-cuda12]')
-	$(BIN)/python -m pytest --gpu -n 0 tests/test_gpu_stack.py tests/test_gpu_reject.py tests/test_doctor.py
+	$(BIN)/python -m pytest --gpu -n 0 tests/test_gpu_stack.py tests/test_gpu_reject.py tests/test_gpu_whole.py
 
 check: $(STAMP) ## lint, formatting and types
 	$(BIN)/ruff check .

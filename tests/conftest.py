@@ -1,8 +1,10 @@
 """Fixtures that several test modules share."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -32,9 +34,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def device(request: pytest.FixtureRequest) -> Device:
-    """The real GPU if that is asked for, else its kernels compiled for the host."""
-    return open_device() if request.config.getoption("--gpu") else Device(FakeCupy())
+def open_gpu(request: pytest.FixtureRequest) -> Callable[..., Device]:
+    """Open the real GPU if that is asked for, else its kernels compiled for the host.
+
+    What is asked for beside it, such as little shared memory, the real one is made to believe.
+    """
+
+    def open_one(shared: int | None = None, **how: Any) -> Device:
+        if not request.config.getoption("--gpu"):
+            return Device(FakeCupy(**how) if shared is None else FakeCupy(shared=shared, **how))
+        made = open_device()
+        if shared is not None:
+            made.facts = replace(made.facts, shared_bytes=shared)
+        return made
+
+    return open_one
+
+
+@pytest.fixture
+def device(open_gpu: Callable[..., Device]) -> Device:
+    """A GPU, or its kernels compiled for the host."""
+    return open_gpu()
 
 
 @pytest.fixture(scope="session", autouse=True)

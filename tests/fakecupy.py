@@ -64,15 +64,45 @@ class OutOfMemoryError(MemoryError):
 class Array(np.ndarray):
     """An array on the device: the host reaches it by `set` and `get` alone."""
 
-    def set(self, values, stream=None):
+    def set(self, values, stream):
         assert values.flags.c_contiguous
         assert (values.dtype, values.shape) == (self.dtype, self.shape)
-        np.copyto(self, values)
+        stream.waiting.append(lambda: np.copyto(self, values))
 
     def get(self, out=None):
         assert out.flags.c_contiguous
         assert (out.dtype, out.shape) == (self.dtype, self.shape)
         np.copyto(out, self.view(np.ndarray))
+
+
+class Stream:
+    """What is asked of it is done as late as may be: when somebody waits for an event that it recorded."""
+
+    def __init__(self, cupy=None, non_blocking=False):
+        assert cupy or non_blocking
+        self._cupy, self.waiting = cupy, []
+
+    def wait_event(self, event):
+        event.synchronize()
+
+    def synchronize(self):
+        if self._cupy and self._cupy.failure:
+            raise self._cupy.failure
+
+
+class Event:
+    """A place in the work of a stream."""
+
+    def __init__(self, block=False, disable_timing=False):
+        self._before = []
+
+    def record(self, stream):
+        self._before, stream.waiting = [*self._before, *stream.waiting], []
+
+    def synchronize(self):
+        before, self._before = self._before, []
+        for work in before:
+            work()
 
 
 class Kernel:
@@ -90,7 +120,7 @@ class Kernel:
             raise self._cupy.failure
         assert len(arguments) == len(self._kinds), (len(arguments), self._kinds)
         values = [self._value(*pair) for pair in zip(arguments, self._kinds, strict=True)]
-        self._cupy.run(self._library, self._function, values)
+        self._cupy.run(self._library, self._function, values, grid[0])
 
     @staticmethod
     def _value(argument, kind):
@@ -107,10 +137,9 @@ class Kernel:
 
 
 class RawModule:
-    def __init__(self, cupy, code, options):
-        assert "-fmad=false" in options
+    def __init__(self, cupy, path):
         self._cupy = cupy
-        self._library, self._kernels = compiled(code)
+        self._library, self._kernels = compiled(Path(path).read_text())
 
     def get_function(self, name):
         return Kernel(self._cupy, self._library, name, self._kernels[name])
@@ -157,7 +186,7 @@ class FakeCupy:
     def __init__(self, memory=2**40, threads=1, shared=227 * 1024, devices=1):
         if not COMPILER:
             pytest.skip("no C++ compiler (g++) is installed")
-        self.failure = None
+        self.failure = self.compiler_failure = None
         self.threads, self._memory, self._limit, self._held = threads, memory, 0, 0
         self.most_held = self.refused = 0
         about = {
@@ -177,29 +206,40 @@ class FakeCupy:
             driverGetVersion=lambda: 12040,
             runtimeGetVersion=lambda: 12020,
         )
-        event = SimpleNamespace(synchronize=lambda: None, record=lambda stream: None)
-        stream = SimpleNamespace(wait_event=lambda event: None, synchronize=self._synchronize)
+        self._null = Stream(self)
         self.cuda = SimpleNamespace(
             runtime=runtime,
             driver=SimpleNamespace(CUDADriverError=CUDADriverError),
-            compiler=SimpleNamespace(CompileException=CompileException),
-            Stream=type("Stream", (), {"null": stream, "__new__": lambda cls, non_blocking: stream}),
-            Event=lambda disable_timing: event,
+            compiler=SimpleNamespace(CompileException=CompileException, compile_using_nvrtc=self._compile),
+            get_current_stream=lambda: self._null,
+            Stream=Stream,
+            Event=Event,
             alloc_pinned_memory=bytearray,
         )
 
-    def _synchronize(self):
-        if self.failure:
-            raise self.failure
+    def _compile(self, text, options):
+        assert set(options) == {
+            "-std=c++17",
+            "-fmad=false",
+            "-prec-div=true",
+            "-prec-sqrt=true",
+            "-ftz=false",
+        }
+        if self.compiler_failure:
+            raise self.compiler_failure
+        return text.encode(), None
 
-    def RawModule(self, *, code, options):
-        return RawModule(self, code, options)
+    def RawModule(self, *, path):
+        return RawModule(self, path)
 
     def get_default_memory_pool(self):
         def set_limit(*, size):
             self._limit = size
 
         return SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None, set_limit=set_limit)
+
+    def get_default_pinned_memory_pool(self):
+        return SimpleNamespace(free_all_blocks=lambda: None)
 
     def empty(self, shape, dtype):
         made = np.empty(shape, dtype)
@@ -225,16 +265,19 @@ class FakeCupy:
     def _free(self, size):
         self._held -= size
 
-    def run(self, library, function, values):
-        """Run a kernel as one block of `threads`, which meet at its barriers."""
+    def run(self, library, function, values, blocks):
+        """Run a kernel block after block, each of `threads` threads that meet at its barriers."""
         if self.threads == 1:
-            function(*values)
+            for block in range(blocks):
+                library.be_thread(0, 1, block, blocks)
+                function(*values)
             return
         library.expect_threads(self.threads)
 
         def thread(number):
-            library.be_thread(number, self.threads)
-            function(*values)
+            for block in range(blocks):
+                library.be_thread(number, self.threads, block, blocks)
+                function(*values)
 
         team = [threading.Thread(target=thread, args=(number,)) for number in range(self.threads)]
         for member in team:

@@ -13,7 +13,7 @@ from fakecupy import CompileException, CUDARuntimeError, FakeCupy
 from zmtile import Options, Resources, UsageError, build_tile
 from zmtile.cli import cli
 from zmtile.errors import GpuError
-from zmtile.gpu import choose
+from zmtile.gpu import binary, choose
 from zmtile.gpu.choose import ENOUGH_SAMPLES, chosen_device
 from zmtile.gpu.device import Device, open_device
 from zmtile.jsonout import plain
@@ -55,6 +55,32 @@ def test_without_a_gpu_or_a_driver_the_error_says_why():
     cupy.cuda.runtime.getDeviceCount = too_old
     with pytest.raises(UsageError, match="the driver is too old"):
         Device(cupy)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("libnvrtc.so was not found"), CompileException("sm_50")])
+def test_without_a_compiler_for_it_a_gpu_cannot_be_used(failure, monkeypatch, tmp_path):
+    monkeypatch.setattr(binary, "cache_folder", lambda: tmp_path)
+    cupy = FakeCupy()
+    cupy.compiler_failure = failure
+    with pytest.raises(UsageError, match=str(failure)):
+        Device(cupy)
+
+
+def test_programs_are_compiled_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(binary, "cache_folder", lambda: tmp_path)
+    Device(FakeCupy())
+    cupy = FakeCupy()
+    cupy.compiler_failure = CompileException("again")
+    Device(cupy)
+
+
+def test_auto_goes_on_without_a_gpu_that_fails(cupy, group, monkeypatch, caplog):
+    monkeypatch.setattr(choose, "ENOUGH_SAMPLES", 1)
+    cupy.failure = CUDARuntimeError("cudaErrorECCUncorrectable: no memory can be trusted")
+    with caplog.at_level(logging.INFO, "zmtile"):
+        tile = build_tile(group, resources=Resources(backend="auto"))
+    assert tile.header["ZMT_BACK"] == "cpu"
+    assert "back end: cpu (Fake GPU failed" in caplog.text
 
 
 def test_kernels_that_do_not_compile_are_an_error_of_the_gpu():
@@ -99,6 +125,7 @@ def test_the_tile_is_the_cpu_s_and_tells_which_gpu_made_it(cupy, group, monkeypa
     assert (ours.header["ZMT_BACK"], theirs.header["ZMT_BACK"]) == ("cpu", "gpu")
     assert "ZMT_GPU" not in ours.header
     assert theirs.header["ZMT_GPU"] == "Fake GPU"
+    assert theirs.header["ZMT_LIBS"].endswith("cupy 0 (fake), CUDA 12.2")
     for plane in ("image", "uncert", "coverage", "rejlow", "rejhigh"):
         assert np.array_equal(getattr(ours, plane), getattr(theirs, plane), equal_nan=True)
     assert [plain(r) for r in ours.frames] == [plain(r) for r in theirs.frames]

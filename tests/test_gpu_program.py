@@ -20,9 +20,7 @@ PROGRAMS = {
     "frames": frames_program(),
     "20 samples of a thread's own": stack_program(20, "winsor"),
     "64 samples of a thread's own": stack_program(64, "winsor"),
-    "8 samples, ESD": stack_program(8, "esd"),
     "any number": stack_program(0, "winsor"),
-    "any number, linear fit": stack_program(0, "linear-fit"),
 }
 
 
@@ -44,6 +42,24 @@ def test_nvcc_compiles_for_all_architectures_without_a_warning(name, tmp_path):
         frames = [int(n) for n in re.findall(r"(\d+) bytes stack frame", run.stderr)]
         assert len(frames) == len(ARCHITECTURES)
         assert max(frames) < 4 * size
+
+
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="nvcc is not installed")
+@pytest.mark.parametrize("method", METHODS)
+def test_nvcc_compiles_every_method(method, tmp_path):
+    # In one program for both kernels: the names of what they share are put apart.
+    own, shared = (f"namespace n{size} {{\n{stack_program(size, method)}\n}}\n" for size in (12, 0))
+    undefined = "".join(f"#undef {name}\n" for name in re.findall(r"#define (\w+)", stack_program(0, method)))
+    source = tmp_path / "program.cu"
+    source.write_text(own + undefined + shared)
+    made = tmp_path / "out"
+    run = subprocess.run(
+        ["nvcc", *OPTIONS, "-arch=sm_75", "-ptx", "-o", str(made), str(source)],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert ".ftz" not in made.read_text()
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 20, 64, 65, 131])

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
-from fakecupy import FakeCupy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import stacks
 
 from zmtile import Options
-from zmtile.gpu.device import Device
 from zmtile.gpu.reject import RejectionOnDevice
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
@@ -93,7 +91,7 @@ def test_every_rejection_makes_the_planes_of_the_cpu(device, method, frames):
     assert differing(made, on_cpu(stack, weights, noises, options)) == []
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 20, 33, 64, 65, 131])
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 20, 33, 64, 65, 131, 400])
 def test_any_number_of_frames_makes_the_planes_of_the_cpu(device, frames):
     stack, weights, noises = columns(frames)
     options = Options()
@@ -101,6 +99,16 @@ def test_any_number_of_frames_makes_the_planes_of_the_cpu(device, frames):
         differing(on_device(device, stack, weights, noises, options), on_cpu(stack, weights, noises, options))
         == []
     )
+
+
+@pytest.mark.parametrize("frames", [12, 70])
+@pytest.mark.parametrize("unit", [1e-20, 1e-12, 1e12])
+def test_values_in_any_unit_are_rejected_as_on_the_cpu(device, frames, unit):
+    # Squares of the smallest are below all normal float32.
+    stack, weights, noises = columns(frames)
+    stack, noises = stack * np.float32(unit), noises * np.float32(unit)
+    made = on_device(device, stack, weights, noises, Options())
+    assert differing(made, on_cpu(stack, weights, noises, Options())) == []
 
 
 def test_shares_of_the_weights_are_looked_at(device):
@@ -111,9 +119,9 @@ def test_shares_of_the_weights_are_looked_at(device):
 
 
 @pytest.mark.parametrize("options", [Options(), Options(reject="esd")])
-def test_columns_that_do_not_fit_shared_memory_go_to_global_memory(options):
+def test_columns_that_do_not_fit_shared_memory_go_to_global_memory(open_gpu, options):
     stack, weights, noises = columns(100)
-    device = Device(FakeCupy(shared=10_000))
+    device = open_gpu(shared=10_000)
     assert (
         differing(on_device(device, stack, weights, noises, options), on_cpu(stack, weights, noises, options))
         == []
@@ -121,11 +129,11 @@ def test_columns_that_do_not_fit_shared_memory_go_to_global_memory(options):
 
 
 @pytest.mark.parametrize("frames", [12, 70])
-def test_threads_of_a_block_that_work_together_meet_at_the_barriers(frames):
+def test_threads_of_a_block_that_work_together_meet_at_the_barriers(open_gpu, frames):
     stack, weights, noises = columns(frames)
     options = Options()
     for threads in (2, 5):
-        made = on_device(Device(FakeCupy(threads=threads)), stack, weights, noises, options)
+        made = on_device(open_gpu(threads=threads), stack, weights, noises, options)
         assert differing(made, on_cpu(stack, weights, noises, options)) == []
 
 

@@ -33,6 +33,7 @@ KINDS = {
     "unpacked floats": {"dtype": "<f4", "layout": "planes"},
     "doubles": {"dtype": ">f8", "layout": "mono"},
     "blank pixels": {"blank": 1000 - 32768},
+    "a blank that no pixel can have": {"blank": 2**31},
     "masters": {"calibration": masters()},
     "masters of colour frames": {"calibration": masters(3), "layout": "planes"},
     "bad pixels": {"bad": (0, 95, 96, 1234, ROWS * COLS - 1)},
@@ -74,15 +75,27 @@ def test_feathers_are_those_of_the_cpu(device, bent):
         np.testing.assert_allclose(getattr(made, name), getattr(expected, name), rtol=2e-6)
 
 
-@pytest.mark.parametrize("options", [Options(), Options(grow=3)])
-def test_bands_of_any_size_make_the_same_planes(options):
+@pytest.mark.parametrize("options", [Options(), Options(grow=3), Options(grow=2, feather=20.0)])
+def test_bands_of_any_size_make_the_same_planes(open_gpu, options):
     second = second_pass(frames=8, options=options, bent=True)
-    whole = on_device(Device(FakeCupy()), second)
-    for limit in (1_200_000, 600_000):
-        cupy = FakeCupy()
-        assert differing(on_device(Device(cupy), second, limit), whole) == []
-        assert cupy.most_held <= limit
-    assert differing(on_device(Device(FakeCupy()), second, host=40_000), whole) == []
+    whole = on_device(open_gpu(), second)
+    for limit in (1_600_000, 900_000):
+        assert differing(on_device(open_gpu(), second, limit), whole) == []
+    assert differing(on_device(open_gpu(), second, host=40_000), whole) == []
+
+
+def test_bands_of_many_frames_find_room_for_their_columns(open_gpu):
+    second = second_pass(frames=80)
+    expected = on_cpu(second)
+    for limit in (6_000_000, 1_500_000):
+        assert differing(on_device(open_gpu(shared=9_000), second, limit), expected) == []
+
+
+def test_the_limit_holds():
+    cupy = FakeCupy()
+    on_device(Device(cupy), second_pass(frames=8), 900_000)
+    assert 0 < cupy.most_held <= 900_000
+    assert cupy.refused == 0
 
 
 def test_memory_that_runs_out_halves_the_band_and_the_run_goes_on():
@@ -109,9 +122,13 @@ class Told(NullProgress):
         self.steps.append(count)
 
 
-def test_a_device_too_small_for_a_row_is_an_error_with_a_remedy():
-    with pytest.raises(UsageError, match="a row of the tile needs") as caught:
-        on_device(Device(FakeCupy()), second_pass(), limit=10_000)
+@pytest.mark.parametrize(
+    ("kind", "limit", "what"),
+    [({}, 10_000, "a row of the tile"), ({"calibration": masters()}, 60_000, "what all bands need")],
+)
+def test_a_device_too_small_is_an_error_with_a_remedy(open_gpu, kind, limit, what):
+    with pytest.raises(UsageError, match=f"{what} needs some .* MiB") as caught:
+        on_device(open_gpu(), second_pass(**kind), limit=limit)
     assert "--gpu-memory-limit" in caught.value.remedy
 
 

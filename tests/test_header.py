@@ -16,6 +16,7 @@ from astropy.wcs import WCS
 from zmtile import __version__
 from zmtile.frames.calibrate import Calibration, Master
 from zmtile.frames.frame import Frame
+from zmtile.gpu.device import Facts
 from zmtile.options import Options
 from zmtile.tiles.header import KEYWORDS, default_name, tile_header, tile_id
 from zmtile.tiles.keywords import ascii_text, file_text, iso, keyword_family, set_card
@@ -73,9 +74,12 @@ def written(header, tmp_path, shape=(20, 30)) -> fits.Header:
         return hdus[0].header.copy()
 
 
+GPU = Facts("NVIDIA H100", (9, 0), 132, 2**17, 2**36, 2**36, (12, 4), (12, 2), "14.2")
+
+
 def test_every_keyword_is_in_the_table_and_the_other_way_round(tmp_path):
     masters = {kind: Master(f"{kind}.fits", "ab" * 32) for kind in ("bias", "dark", "flat")}
-    header = build([frame()], wcs=WCS_CARDS | SIP_CARDS, calibration=Calibration(masters=masters), gpu="GPU")
+    header = build([frame()], wcs=WCS_CARDS | SIP_CARDS, calibration=Calibration(masters=masters), gpu=GPU)
     set_card(header, "ZMT_FILL", 0.0)
     for key in ("CHECKSUM", "DATASUM"):
         set_card(header, key, "0")
@@ -147,7 +151,7 @@ def test_keys_that_zemosaic_reads():
     assert (header["ZMT_COMB"], header["ZMT_REF"]) == ("mean", "light_001.fits")
     assert re.fullmatch("[0-9a-f]{16}", header["ZMT_ID"])
     assert (header["PROGRAM"], header["CREATOR"]) == ("zmtile", f"zmtile {__version__}")
-    header = build(used, gpu="NVIDIA H100")
+    header = build(used, gpu=GPU)
     assert (header["ZMT_BACK"], header["ZMT_GPU"]) == ("gpu", "NVIDIA H100")
 
 

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from zmtile.config import ON_THE_LINE, check_variables, given_elsewhere, read_settings, variable_of
 from zmtile.dependence import idle
 from zmtile.errors import UsageError
-from zmtile.options import BACKENDS, Options, parse_size
+from zmtile.options import BACKENDS, Options, Resources, parse_size
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -36,6 +36,7 @@ __all__ = [
     "quiet",
     "registration",
     "running",
+    "running_resources",
     "selection",
     "stacking",
     "stacking_options",
@@ -149,6 +150,23 @@ def stacking_options(ctx: click.Context, values: dict[str, Any]) -> Options:
     except UsageError as error:
         told = f" Given elsewhere: {'; '.join(elsewhere)}." if elsewhere else ""
         raise UsageError(error.what, error.remedy + told) from None
+
+
+def running_resources(ctx: click.Context, *given: Any) -> Resources:
+    """Return the resources of a build, from their values in the order of `Resources`.
+
+    Raises
+    ------
+    UsageError
+        When values make no sense, or one on the command line has no effect.
+    """
+    resources = Resources(*given)
+    idle_limit = resources.gpu_memory_limit is not None and resources.backend == "cpu"
+    if idle_limit and ctx.get_parameter_source("gpu_memory_limit") is ParameterSource.COMMANDLINE:
+        raise UsageError(
+            "--gpu-memory-limit does nothing with --backend cpu", "Choose --backend gpu or auto, too."
+        )
+    return resources
 
 
 def _note(ctx: click.Context, text: str) -> None:

@@ -276,10 +276,6 @@ class Resources:
             raise UsageError(
                 f"GPU memory limit is {self.gpu_memory_limit} bytes", "Give a size such as 8GiB."
             )
-        if self.gpu_memory_limit is not None and self.backend == "cpu":
-            raise UsageError(
-                "--gpu-memory-limit does nothing with --backend cpu", "Choose --backend gpu or auto."
-            )
 
     @property
     def workers(self) -> int:

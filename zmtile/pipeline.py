@@ -13,7 +13,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from zmtile.errors import FrameError, TooFewFrames, UsageError
+from zmtile.errors import FrameError, GpuError, TooFewFrames, UsageError
 from zmtile.frames.calibrate import Correction
 from zmtile.frames.frame import Frame
 from zmtile.frames.hotpixels import check_hot_pixels, find_hot_pixels
@@ -39,6 +39,7 @@ from zmtile.registration.transform import Matrix, Transform
 from zmtile.registration.wcs import frame_wcs
 from zmtile.stacking.canvas import Canvas, frame_up
 from zmtile.stacking.grow import halo
+from zmtile.stacking.planes import Planes
 from zmtile.stacking.rejection import settled
 from zmtile.stacking.stack import depth_of, stack_frames
 from zmtile.tiles.header import default_name, tile_header
@@ -226,18 +227,14 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
     reference = plan.frames[plan.reference_index]
     resources = resources or Resources()
     device = _device_for(plan, resources)
-    planes = stack_frames(
-        plan.frames,
-        plan.corrections,
-        plan.maps,
-        plan.photometry,
-        plan.canvas,
-        reference,
-        plan.options,
-        resources,
-        progress,
-        device,
-    )
+    try:
+        planes = _stacked(plan, resources, progress, device)
+    except (GpuError, UsageError) as error:
+        if device is None or resources.backend != "auto":
+            raise
+        log.info("back end: cpu (%s)", error.what)
+        device = None
+        planes = _stacked(plan, resources, progress, device)
     calibration = plan.corrections[0].calibration
     records = tallied(plan.records, planes, plan.canvas)
     header = tile_header(
@@ -252,7 +249,7 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         sky_degree=plan.photometry[0].sky_degree,
         hashes=[r.sha256 for r in records if r.used],
         calibration=calibration,
-        gpu=device.facts.name if device else None,
+        gpu=device.facts if device else None,
     )
     log.debug("MT_COVERAGE: propagate_mask=True")
     return Tile(
@@ -264,6 +261,21 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         _squeezed(planes.rejhigh),
         records,
         header,
+    )
+
+
+def _stacked(plan: Plan, resources: Resources, progress: Progress | None, device: Device | None) -> Planes:
+    return stack_frames(
+        plan.frames,
+        plan.corrections,
+        plan.maps,
+        plan.photometry,
+        plan.canvas,
+        plan.frames[plan.reference_index],
+        plan.options,
+        resources,
+        progress,
+        device,
     )
 
 

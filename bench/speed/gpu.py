@@ -5,7 +5,8 @@
 The rejection sees Gaussian samples with 3 % NaN and 1 % outliers that lie on the device. Its roofline is the
 lower of two rates: the measured copy bandwidth, each sample read once, and the rate at which it issues
 fp32 instructions over those that a sample needs. These are counted: two for each comparator of the sort, five
-for each sample in each turn of the search, as often as the slowest of 32 neighbours takes, and 25 to combine.
+for each sample in each turn of the search, as often as the slowest of 32 neighbours takes, and 25 to combine;
+not those for addresses.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from zmtile.pipeline import plan_tile
 from zmtile.stacking.stack import stack_frames
 from zmtile.stacking.warp import Block
 
-_FP32_LANES = 128  # of a multiprocessor, from compute capability 8.6 on and in 9.0
+# fp32 instructions that a multiprocessor issues in a cycle, by compute capability; later ones as the last.
+_FP32_LANES = {(7, 0): 64, (7, 5): 64, (8, 0): 64, (8, 6): 128}
 _COMBINE = 25
 _PER_TURN = 5
 
@@ -105,7 +107,8 @@ def rejection_row(device: Device, frames: int, samples: float, copied: float, re
 
     rate = stack.size / best(work, repeats) / 1e6
     needed = 2 * len(comparators(frames)) / frames + _PER_TURN * turns(stack[:, :4096]) + _COMBINE
-    issued = device.facts.multiprocessors * _FP32_LANES * clock() / needed / 1e6
+    lanes = _FP32_LANES[max(known for known in _FP32_LANES if known <= device.facts.capability)]
+    issued = device.facts.multiprocessors * lanes * clock() / needed / 1e6
     read = copied / 4 / 1e6
     roof = min(issued, read)
     return [

@@ -36,9 +36,11 @@ static inline void __syncthreads() {
     if (blockDim.x > 1) pthread_barrier_wait(&meeting);
 }
 
-// Called from as many threads as a block shall have, each with its number, before they call a kernel.
-extern "C" void be_thread(unsigned int thread, unsigned int threads) {
+// Called from as many threads as a block shall have, each with its numbers, before they call a kernel.
+extern "C" void be_thread(unsigned int thread, unsigned int threads, unsigned int block, unsigned int blocks) {
     threadIdx.x = thread;
     blockDim.x = threads;
+    blockIdx.x = block;
+    gridDim.x = blocks;
 }
 extern "C" void expect_threads(unsigned int threads) { pthread_barrier_init(&meeting, 0, threads); }

@@ -24,6 +24,7 @@ from zmtile.clioptions import (
     quiet,
     registration,
     running,
+    running_resources,
     selection,
     stacking,
     stacking_options,
@@ -31,7 +32,6 @@ from zmtile.clioptions import (
     verbose,
     writing,
 )
-from zmtile.options import Resources
 
 __all__ = ["build"]
 
@@ -197,7 +197,7 @@ def build(
     """
     chosen, resources = (
         stacking_options(ctx, choices),
-        Resources(threads, memory_limit, backend, gpu_memory_limit),
+        running_resources(ctx, threads, memory_limit, backend, gpu_memory_limit),
     )
 
     from zmtile.console import reporting, say

@@ -16,12 +16,12 @@ from zmtile.clioptions import (
     notes,
     quiet,
     running,
+    running_resources,
     selection,
     threads,
     verbose,
     writing,
 )
-from zmtile.options import Resources
 
 __all__ = ["rebuild"]
 
@@ -95,7 +95,7 @@ def rebuild(
     Frames and masters are known by their content (SHA-256), whatever they are called now. If one is
     missing or has changed, it is named, and nothing is made.
     """
-    resources = Resources(threads, memory_limit, backend, gpu_memory_limit)
+    resources = running_resources(ctx, threads, memory_limit, backend, gpu_memory_limit)
 
     from zmtile.ahead import compiling_ahead
     from zmtile.console import reporting, say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zmtile.errors import GpuError, UsageError
-from zmtile.gpu.program import OPTIONS, THREADS, frames_program, stack_program
+from zmtile.errors import GpuError, UsageError, parser_said
+from zmtile.gpu.binary import binary_of, cache_folder
+from zmtile.gpu.program import THREADS, frames_program, stack_program
 
 __all__ = ["NULL", "Device", "Facts", "Slot", "no_gpu", "open_device"]
 
@@ -70,7 +72,7 @@ class Device:
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._modules: dict[str, Any] = {}
+        self._kernels: dict[tuple[str, str], Any] = {}
         runtime = cupy.cuda.runtime
         try:
             if runtime.getDeviceCount() < 1:
@@ -89,8 +91,9 @@ class Device:
                 _version(runtime.runtimeGetVersion()),
                 cupy.__version__,
             )
-        except runtime.CUDARuntimeError as error:
-            raise no_gpu(str(error)) from None
+            self._kernel(frames_program(), "develop")  # whether the compiler is there, too
+        except (RuntimeError, OSError, cupy.cuda.compiler.CompileException) as error:
+            raise no_gpu(parser_said(error)) from None
 
     @property
     def free_bytes(self) -> int:
@@ -103,8 +106,9 @@ class Device:
         self._cupy.get_default_memory_pool().set_limit(size=size)
 
     def clear(self) -> None:
-        """Give back what is kept for reuse."""
+        """Give back what is kept for reuse, on the device and of the host's page-locked memory."""
         self._cupy.get_default_memory_pool().free_all_blocks()
+        self._cupy.get_default_pinned_memory_pool().free_all_blocks()
 
     def empty(self, shape: int | Sequence[int], dtype: Any) -> Any:
         """Return an array on the device; MemoryError when it does not fit."""
@@ -130,22 +134,23 @@ class Device:
     def launch(self, name: str, items: int, *arguments: Any) -> None:
         """Run a kernel of `frames_program` on so many items."""
         blocks = min(-(-items // THREADS), self.facts.multiprocessors * _BLOCKS)
-        self._module(frames_program()).get_function(name)((max(blocks, 1),), (THREADS,), arguments)
+        self._kernel(frames_program(), name)((max(blocks, 1),), (THREADS,), arguments)
 
     def launch_stack(
         self, name: str, size: int, method: str, blocks: int, shared: int, *arguments: Any
     ) -> None:
         """Run a kernel of `stack_program` in so many blocks, each with `shared` bytes of shared memory."""
-        kernel = self._module(stack_program(size, method)).get_function(name)
+        kernel = self._kernel(stack_program(size, method), name)
         if shared > kernel.max_dynamic_shared_size_bytes:
             kernel.max_dynamic_shared_size_bytes = shared
         kernel((blocks,), (THREADS,), arguments, shared_mem=shared)
 
-    def _module(self, text: str) -> Any:
-        """Return a compiled program; CuPy keeps it in its cache on disk."""
-        if text not in self._modules:
-            self._modules[text] = self._cupy.RawModule(code=text, options=OPTIONS)
-        return self._modules[text]
+    def _kernel(self, text: str, name: str) -> Any:
+        """Return a kernel of a program, loaded once."""
+        if (text, name) not in self._kernels:
+            path = binary_of(self._cupy, text, self.facts.capability)
+            self._kernels[text, name] = self._cupy.RawModule(path=str(path)).get_function(name)
+        return self._kernels[text, name]
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -153,18 +158,18 @@ class Device:
         cuda = self._cupy.cuda
         try:
             yield
-            cuda.Stream.null.synchronize()
+            cuda.get_current_stream().synchronize()
         except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
             if "out of memory" in str(error):
                 raise MemoryError(str(error)) from None
             raise GpuError(
                 f"{self.facts.name} failed: {error}",
-                "Nothing was written. Try again, or build with --backend cpu; `zmtile doctor` tests the GPU.",
+                "`zmtile doctor` tries the GPU; --backend cpu needs none.",
             ) from None
         except cuda.compiler.CompileException as error:
             raise GpuError(
                 f"the kernels could not be compiled for {self.facts.name}: {str(error)[:400]}",
-                "Build with --backend cpu.",
+                "--backend cpu needs no GPU.",
             ) from None
 
 
@@ -175,12 +180,16 @@ class Slot:
     """
 
     def __init__(self, cupy: Any, size: int) -> None:
+        self.size = size
         self._stream = cupy.cuda.Stream(non_blocking=True)
-        self._sent, self._used = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
-        self._current = cupy.cuda.Stream.null
+        self._current = cupy.cuda.get_current_stream()
+        # Those who wait for a copy sleep meanwhile.
+        self._sent = cupy.cuda.Event(block=True, disable_timing=True)
+        self._used = cupy.cuda.Event(disable_timing=True)
         memory = cupy.cuda.alloc_pinned_memory(size)
         self.host: NDArray[np.uint8] = np.frombuffer(memory, np.uint8, size)
         self.array = cupy.empty(size, np.uint8)
+        self._used.record(self._current)  # whoever had this memory before
 
     def wait(self) -> None:
         """Wait until the host's memory may be filled again."""
@@ -206,10 +215,13 @@ def open_device() -> Device:
     UsageError
         When there is none, or CuPy is not installed.
     """
+    # CuPy makes a folder for its own cache when it is imported.
+    os.environ.setdefault("CUPY_CACHE_DIR", str(cache_folder() / "cupy"))
     try:
         import cupy
-    except ImportError as error:
-        raise no_gpu(f"CuPy cannot be imported ({error})", f"Install it: {INSTALL}.") from None
+    except (ImportError, OSError) as error:
+        why = f"CuPy cannot be imported ({parser_said(error)})"
+        raise no_gpu(why, f"Install it: {INSTALL}.") from None
     return Device(cupy)
 
 

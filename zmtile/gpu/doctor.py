@@ -33,7 +33,9 @@ __all__ = ["Diagnosis", "Parity", "as_text", "compared", "examine", "parity"]
 PLANES = ("image", "uncert", "weight", "coverage", "rejlow", "rejhigh")
 # Bounds of the agreement: integer planes by the share of pixels, others by the relative difference.
 _MOST_COUNTS, _MOST_RELATIVE = 1e-6, 2e-6
-_SIDE, _FRAMES = 192, 12
+_SIDE = 128
+# Of memory on the device, so that there are several bands.
+_SMALL_LIMIT = 2_500_000
 _CHECKED = ("numpy", "numba", "astropy")
 
 
@@ -136,14 +138,28 @@ def _cupy_versions() -> dict[str, str]:
 
 
 def parity(device: Device) -> Parity:
-    """Stack a small group of made-up mosaic frames on both, one of them with a bent map; compare."""
-    second = _small_group()
-    shape = (len(second.sources), 3, second.canvas.rows, second.canvas.cols)
-    on_cpu, on_gpu = Planes.empty(*shape), Planes.empty(*shape)
-    stack_on_cpu(second, on_cpu, 1, 2**26, NullProgress())
-    begin = time.monotonic()
-    stack_on_device(device, second, on_gpu, None, 2**26, NullProgress())
-    return compared(on_cpu, on_gpu, time.monotonic() - begin)
+    """Stack small groups of made-up mosaic frames on both, some with bent maps; compare.
+
+    Few frames, more than a thread holds, and growth with feathers in several bands: all kernels run.
+    """
+    found = []
+    for frames, options, limit in (
+        (12, Options(), None),
+        (70, Options(), None),
+        (12, Options(grow=2, feather=30.0), _SMALL_LIMIT),
+    ):
+        second = _small_group(frames, options)
+        shape = (frames, 3, second.canvas.rows, second.canvas.cols)
+        on_cpu, on_gpu = Planes.empty(*shape), Planes.empty(*shape)
+        stack_on_cpu(second, on_cpu, 1, 2**26, NullProgress())
+        begin = time.monotonic()
+        stack_on_device(device, second, on_gpu, limit, 2**26, NullProgress())
+        found.append(compared(on_cpu, on_gpu, time.monotonic() - begin))
+    return Parity(
+        max(one.counts for one in found),
+        max(one.relative for one in found),
+        sum(one.seconds for one in found),
+    )
 
 
 def compared(one: Planes, other: Planes, seconds: float = 0.0) -> Parity:
@@ -153,21 +169,22 @@ def compared(one: Planes, other: Planes, seconds: float = 0.0) -> Parity:
         unequal |= getattr(one, name) != getattr(other, name)
     relative = 0.0
     for name in PLANES[:3]:
-        a, b = getattr(one, name)[~unequal], getattr(other, name)[~unequal]
-        if (np.isnan(a) != np.isnan(b)).any():
+        a, b = (getattr(planes, name)[~unequal].astype(np.float64) for planes in (one, other))
+        apart = (a != b) & ~(np.isnan(a) & np.isnan(b))
+        if not (np.isfinite(a[apart]) & np.isfinite(b[apart])).all():
             return Parity(float(unequal.mean()), np.inf, seconds)
-        known = np.isfinite(a) & (a != b)
-        if known.any():
-            relative = max(relative, float(np.abs(b[known] / a[known].astype(np.float64) - 1).max()))
+        if apart.any():
+            with np.errstate(divide="ignore"):  # from 0, any difference is too much
+                relative = max(relative, float(np.abs(b[apart] / a[apart] - 1).max()))
     return Parity(float(unequal.mean()), relative, seconds)
 
 
-def _small_group() -> SecondPass:
+def _small_group(count: int, options: Options) -> SecondPass:
     """Return a group without files: noise, a gradient, outliers, shifts and turns."""
     random = np.random.RandomState(1)
-    options, canvas = Options(), Canvas(_SIDE, _SIDE)
+    canvas = Canvas(_SIDE, _SIDE)
     frames, pixels, maps, photometry = [], [], [], []
-    for number in range(_FRAMES):
+    for number in range(count):
         frame = Frame(
             Path(f"made-up-{number}"), str(number), _SIDE, _SIDE, "cfa", "RGGB", fits.Header(), bzero=32768.0
         )
@@ -176,17 +193,17 @@ def _small_group() -> SecondPass:
         stored = (np.rint(values) - 32768).astype(">i2")
         frames.append(frame)
         pixels.append(Pixels(frame, stored, Correction()))
-        turn, (x, y) = 0.01 * number, random.uniform(-9, 9, 2)
+        turn, (x, y) = 0.01 * (number % 20), random.uniform(-9, 9, 2)
         cos, sin = np.cos(turn), np.sin(turn)
         matrix = np.array([[cos, -sin, x], [sin, cos, y]])
         bend = flat_bend(_SIDE, _SIDE)
         bend[6:] = 0.2
-        maps.append(Bent(matrix, bend) if number == _FRAMES - 1 else matrix)
+        maps.append(Bent(matrix, bend) if number % 5 == 4 else matrix)
         photometry.append(
             Photometry(
-                np.full(3, 1 + 0.01 * number),
+                np.full(3, 1 + 0.01 * (number % 9)),
                 np.tile([5.0, 3.0, -2.0, 0.5, 0.1, -0.3], (3, 1)),
-                np.full(3, 1 - 0.05 * number),
+                np.full(3, 1 - 0.05 * (number % 7)),
                 np.full(3, 20.0),
             )
         )
@@ -195,7 +212,7 @@ def _small_group() -> SecondPass:
         for frame, to_reference, matched in zip(frames, maps, photometry, strict=True)
     ]
     return SecondPass(
-        sources, [Correction()] * _FRAMES, photometry, canvas, options, pixels.__getitem__, lambda: None
+        sources, [Correction()] * count, photometry, canvas, options, pixels.__getitem__, lambda: None
     )
 
 

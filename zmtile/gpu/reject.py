@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,26 @@ from zmtile.stacking.warp import Block
 
 __all__ = ["RejectionOnDevice", "result_bytes"]
 
-# Bytes of scratch memory for columns that do not fit shared memory, and for the sums of ESD.
-_ROOM = 2**28
+# Bytes of scratch memory at most, for columns that do not fit shared memory and for the sums of ESD.
+_SCRATCH = 2**28
 _METHOD_NAMES = {number: name for name, number in METHODS.items()}
 _FLOATS, _COUNTS = 3, 3
 
 
 def result_bytes(options: Options, frames: int, channels: int) -> int:
     """Return the bytes of a pixel that the rejection needs beside its samples."""
-    growing = frames + 4 * _FLOATS + 2 * _COUNTS + 1 if options.grow else 0
-    return channels * (4 * _FLOATS + 2 * _COUNTS) + 8 + growing
+    growing = frames + 4 * (2 + _FLOATS) + 2 * _COUNTS + 1 if options.grow else 0
+    return channels * (4 * _FLOATS + 2 * _COUNTS) + growing
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Blocks of a launch, bytes of shared memory of each, and scratch memory of all: floats, doubles."""
+
+    blocks: int
+    shared: int
+    floats: int
+    doubles: int
 
 
 class RejectionOnDevice:
@@ -39,11 +50,19 @@ class RejectionOnDevice:
     device : Device
     weight, noise : (frames, channels) float32
     options : Options
+    budget : int
+        Bytes that may be held on the device in all; scratch memory is an eighth of it at most.
     """
 
     def __init__(
-        self, device: Device, weight: NDArray[np.float32], noise: NDArray[np.float32], options: Options
+        self,
+        device: Device,
+        weight: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        options: Options,
+        budget: int = 8 * _SCRATCH,
     ) -> None:
+        self._scratch = min(_SCRATCH, budget // 8)
         self._device, self._options = device, options
         self._weight, self._noise = weight, noise
 
@@ -53,9 +72,6 @@ class RejectionOnDevice:
         """Reject and combine the samples of an area, the block with its margin; fill the block's planes."""
         device = self._device
         floats, counts, tally = self.compute(samples, shares, numbers, block, area)
-        found = np.empty(tally.shape, np.uint64)
-        device.get(tally, found)
-        planes.tally[list(numbers)] += np.moveaxis(found, 1, 0).astype(np.int64)
         rows, (first, last) = np.s_[block.top : block.top + block.rows], _inside(block, area)
         results: tuple[tuple[Any, tuple[NDArray[Any], ...]], ...] = (
             (floats, (planes.image, planes.uncert, planes.weight)),
@@ -65,6 +81,10 @@ class RejectionOnDevice:
             for k, target in enumerate(targets):
                 for c in range(len(target)):
                     device.get(made[c, k, first:last], target[c, rows].reshape(-1))
+        found = np.empty(tally.shape, np.uint64)
+        device.get(tally, found)
+        # Last: what failed before would be done again, and must not be counted twice.
+        planes.tally[list(numbers)] += np.moveaxis(found, 1, 0).astype(np.int64)
 
     def compute(
         self, samples: Any, shares: Any, numbers: Sequence[int], block: Block, area: Block
@@ -121,6 +141,8 @@ class RejectionOnDevice:
         device = self._device
         method, klow, khigh, low, high, critical, clamp, use_median, student, widening = chosen
         frames, pixels = samples.shape
+        with np.errstate(over="ignore", divide="ignore", under="ignore"):  # as in a kernel
+            precisions = np.float32(1) / (noises * noises)
         rule = np.array([(klow, khigh, low, high, clamp, use_median)], RULE)
         arguments = (
             samples,
@@ -129,7 +151,7 @@ class RejectionOnDevice:
             device.put(weights),
             NULL if shares is None else shares,
             device.put(noises),
-            device.put(np.float32(1) / (noises * noises)),
+            device.put(precisions),
             device.put(rule),
             device.put(student),
             device.put(widening),
@@ -143,22 +165,40 @@ class RejectionOnDevice:
             tally,
         )
         size, name = own_size(frames), _METHOD_NAMES[method]
-        most = 16 * device.facts.multiprocessors
         if size:
-            blocks = min(-(-pixels // THREADS), 2 * most)
-            device.launch_stack("stack_own", size, name, blocks, 4 * frames * (THREADS + 3), *arguments)
+            blocks = min(-(-pixels // THREADS), 2 * self._most_blocks)
+            shared = 4 * frames * (THREADS + 3)
+            device.launch_stack("stack_own", size, name, blocks, shared, *arguments)
             return
         pairs, begins = stages(frames)
-        blocks, cells = min(-(-pixels // LANES), most), 4 * frames * LANES
-        room, sums, shared = NULL, NULL, cells
-        if cells > device.facts.shared_bytes:
-            blocks, shared = max(min(blocks, _ROOM // cells), 1), 0
-            room = device.empty(blocks * cells // 4, np.float32)
-        if name == "esd":
-            blocks = max(min(blocks, _ROOM // (4 * cells)), 1)
-            sums = device.empty(2 * blocks * cells // 4, np.float64)
-        columns = (device.put(pairs), device.put(begins), np.int32(len(begins) - 1), room, sums)
-        device.launch_stack("stack_shared", size, name, blocks, shared, *arguments, *columns)
+        plan = self._columns(frames, pixels, name)
+        scratch = device.empty(plan.floats, np.float32) if plan.floats else NULL
+        sums = device.empty(plan.doubles, np.float64) if plan.doubles else NULL
+        columns = (device.put(pairs), device.put(begins), np.int32(len(begins) - 1), scratch, sums)
+        device.launch_stack("stack_shared", size, name, plan.blocks, plan.shared, *arguments, *columns)
+
+    @property
+    def _most_blocks(self) -> int:
+        return 16 * self._device.facts.multiprocessors
+
+    def _columns(self, frames: int, pixels: int, method: str) -> _Columns:
+        """Return where the columns of more frames than a thread can hold lie."""
+        cells = frames * LANES
+        blocks, shared, floats, doubles = min(-(-pixels // LANES), self._most_blocks), 4 * cells, 0, 0
+        if shared > self._device.facts.shared_bytes:
+            blocks, shared = max(min(blocks, self._scratch // (4 * cells)), 1), 0
+            floats = blocks * cells
+        if method == "esd":
+            blocks = max(min(blocks, self._scratch // (16 * cells)), 1)
+            floats, doubles = min(floats, blocks * cells), 2 * blocks * cells
+        return _Columns(blocks, shared, floats, doubles)
+
+    def scratch_bytes(self, frames: int, pixels: int) -> int:
+        """Return the bytes of scratch memory for an area, beside what `result_bytes` tells."""
+        if own_size(frames):
+            return 0
+        plan = self._columns(frames, pixels, self._options.reject)
+        return 4 * plan.floats + 8 * plan.doubles + stages(frames)[0].nbytes
 
     def _grow(
         self,

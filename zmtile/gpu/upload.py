@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -63,15 +63,14 @@ def raw_bytes(frame: Frame, part: Rectangle) -> int:
 
 
 def sent(
-    device: Device, size: int, parts: Iterable[Rectangle], read: Callable[[Rectangle], Raw]
+    slots: Sequence[Slot], parts: Iterable[Rectangle], read: Callable[[Rectangle], Raw]
 ) -> Iterator[tuple[Rectangle, Slot, Raw]]:
     """Send rectangles to the device in their order, the next ones being read meanwhile.
 
     Parameters
     ----------
-    device : Device
-    size : int
-        Bytes of the largest.
+    slots : sequence of Slot
+        As many rectangles are on their way at a time; each holds the largest.
     parts : iterable of Rectangle
     read : callable
         Returns the `Raw` of a rectangle; called from several threads.
@@ -81,7 +80,6 @@ def sent(
     (Rectangle, Slot, Raw)
         The slot's array holds the rectangle. The caller tells the slot when it has been `used`.
     """
-    slots = [device.slot(size) for _ in range(SLOTS)]
     ahead: deque[tuple[Rectangle, Slot, Future[Raw]]] = deque()
 
     def fill(part: Rectangle, slot: Slot) -> Raw:
@@ -97,12 +95,12 @@ def sent(
         slot.send(raw.values.nbytes)
         return part, slot, raw
 
-    with ThreadPoolExecutor(SLOTS, thread_name_prefix="zmtile-read") as pool:
+    with ThreadPoolExecutor(len(slots), thread_name_prefix="zmtile-read") as pool:
         try:
             for number, part in enumerate(parts):
-                if len(ahead) == SLOTS:
+                if len(ahead) == len(slots):
                     yield oldest()
-                slot = slots[number % SLOTS]
+                slot = slots[number % len(slots)]
                 ahead.append((part, slot, pool.submit(fill, part, slot)))
             while ahead:
                 yield oldest()
@@ -137,6 +135,8 @@ class Developer:
         dtype = raw.values.dtype
         scaled = not raw.decoded
         blank = frame.blank if scaled and frame.bitpix > 0 else None
+        if blank is not None and not np.iinfo(dtype).min <= blank <= np.iinfo(dtype).max:
+            blank = None  # no pixel can have it
         device.launch(
             "develop",
             pixels * planes,
@@ -164,7 +164,9 @@ class Developer:
             bad = device.put(correction.bad)
             where = (frame.cols, part.row, part.col, part.rows, part.cols, planes, apart)
             numbers = (np.int32(v) for v in where)
-            device.launch("blot", correction.bad.size, bad, np.int64(correction.bad.size), *numbers, out)
+            device.launch(
+                "mask_pixels", correction.bad.size, bad, np.int64(correction.bad.size), *numbers, out
+            )
         if frame.layout != "cfa":
             return out
         colour = device.empty(pixels * COLOUR, np.float32)

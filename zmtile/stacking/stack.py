@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +102,9 @@ def stack_frames(
     masters = corrections[0].calibration.nbytes
     margin = halo(options)
     depth = depth_of(options, channels)
-    limit = memory_limit(frames, canvas, resources, depth, margin, masters)
+    # On a GPU, one thread at a time has pixels in its hands.
+    holding = resources if device is None else replace(resources, threads=1)
+    limit = memory_limit(frames, canvas, holding, depth, margin, masters)
     planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols)
     sources = [
         source_of(*item, canvas, reference, options) for item in zip(frames, maps, photometry, strict=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding
 from astropy.io import fits
@@ -23,6 +23,9 @@ from zmtile.options import Options
 from zmtile.registration.models import MODELS
 from zmtile.tiles.choices import choices_told
 from zmtile.tiles.keywords import KEYWORDS, POINTING, SHARED, Keyword, ascii_text, file_text, iso, set_card
+
+if TYPE_CHECKING:
+    from zmtile.gpu.device import Facts
 
 __all__ = ["KEYWORDS", "Keyword", "default_name", "tile_header", "tile_id"]
 
@@ -44,7 +47,7 @@ def tile_header(
     models: Sequence[str],
     sky_degree: int,
     calibration: Calibration | None = None,
-    gpu: str | None = None,
+    gpu: Facts | None = None,
 ) -> fits.Header:
     """Return the header of the tile, without the keywords that describe the array itself.
 
@@ -70,8 +73,8 @@ def tile_header(
         Of the sky surfaces, 0 to 2.
     calibration : Calibration, optional
         The masters that were used.
-    gpu : str, optional
-        Name of the GPU that computed the pixels; the CPU did when not given.
+    gpu : Facts, optional
+        The GPU that computed the pixels; the CPU did when not given.
 
     Returns
     -------
@@ -99,9 +102,9 @@ def tile_header(
         "ZMT_X0": int(canvas_origin[0]),
         "ZMT_Y0": int(canvas_origin[1]),
         "ZMT_BACK": "gpu" if gpu else "cpu",
-        **({"ZMT_GPU": file_text(gpu)} if gpu else {}),
+        **({"ZMT_GPU": file_text(gpu.name)} if gpu else {}),
         "ZMT_CPU": llvmlite.binding.get_host_cpu_name(),
-        "ZMT_LIBS": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        "ZMT_LIBS": ", ".join([*(f"{name} {version(name)}" for name in LIBRARIES), *_cuda(gpu)]),
         "ZMT_PMSK": True,
         "ZMT_NANS": True,
         "ALPHAEXT": "ALPHA",
@@ -119,6 +122,13 @@ def tile_header(
     if any(len(card.image) > 80 for card in header.cards):
         set_card(header, "LONGSTRN", "OGIP 1.0")  # fitsverify warns of long texts without it
     return header
+
+
+def _cuda(gpu: Facts | None) -> list[str]:
+    """Return what compiled the kernels of a GPU."""
+    if gpu is None:
+        return []
+    return [f"cupy {gpu.cupy}", f"CUDA {gpu.runtime[0]}.{gpu.runtime[1]}"]
 
 
 def _add_colour_axis(header: fits.Header) -> None:

@@ -2,7 +2,7 @@
 
 enum Stored { BYTES = 0, SHORTS = 1, FLOATS = 2 };
 
-__device__ __forceinline__ unsigned int turned(unsigned int word) {
+__device__ __forceinline__ unsigned int byte_swapped(unsigned int word) {
     return (word >> 24) | ((word >> 8) & 0xff00u) | ((word << 8) & 0xff0000u) | (word << 24);
 }
 
@@ -24,7 +24,7 @@ extern "C" __global__ void develop(
         int number = 0;
         if (stored == FLOATS) {
             unsigned int word = ((const unsigned int*)raw)[at];
-            value = __int_as_float((int)(swap ? turned(word) : word));
+            value = __int_as_float((int)(swap ? byte_swapped(word) : word));
         } else {
             if (stored == SHORTS) {
                 unsigned short word = ((const unsigned short*)raw)[at];
@@ -50,7 +50,7 @@ extern "C" __global__ void develop(
 }
 
 // No data at the bad pixels of a frame, row * frame_cols + col each, that lie in the rectangle.
-extern "C" __global__ void blot(
+extern "C" __global__ void mask_pixels(
     const Index* bad, Index count, int frame_cols, int row, int col, int rows, int cols, int planes, int apart,
     float* out)
 {

@@ -234,14 +234,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) stack_own(STACK_ARGUMENTS)
 #else
 // Any number of frames: a block sorts LANES pixels together, then each of its first threads has one of them.
 // pairs: the comparators of a network, in stages that begin at stages[s] and are independent within.
-// room: (blocks, frames, LANES) floats, or null if they fit shared memory; sums: (blocks, 2, frames, LANES) for ESD.
+// scratch: (blocks, frames, LANES) floats, or null if they fit shared memory; sums: (blocks, 2, frames, LANES) for ESD.
 extern "C" __global__ void __launch_bounds__(THREADS) stack_shared(
-    STACK_ARGUMENTS, const int2* pairs, const int* stages, int stage_count, float* room, double* sums)
+    STACK_ARGUMENTS, const int2* pairs, const int* stages, int stage_count, float* scratch, double* sums)
 {
     STACK_STRUCTS
     DYNAMIC_SHARED(cells);
     const Index block_cells = (Index)frames * LANES;
-    float* tile = room ? room + blockIdx.x * block_cells : cells;
+    float* tile = scratch ? scratch + blockIdx.x * block_cells : cells;
     double* sum = sums ? sums + 2 * blockIdx.x * block_cells : 0;
     for (Index start = (Index)blockIdx.x * LANES; start < pixels; start += (Index)gridDim.x * LANES) {
         for (Index q = threadIdx.x; q < block_cells; q += blockDim.x) {

@@ -83,9 +83,11 @@ __device__ void warp_rows(
             at_y = matrix[3] * x + matrix[4] * y + (matrix[5] + shift);
         }
         const double base_x = floor(at_x), base_y = floor(at_y);
-        const int first_x = (int)base_x - before - patch.col, first_y = (int)base_y - before - patch.row;
         float value[3] = {NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER};
-        if (first_x >= 0 && first_y >= 0 && first_x + taps <= patch.cols && first_y + taps <= patch.rows) {
+        // Tested before it is an integer: a place beyond all integers would become one of them.
+        if (base_x >= patch.col + before && base_x <= patch.col + patch.cols - taps + before
+            && base_y >= patch.row + before && base_y <= patch.row + patch.rows - taps + before) {
+            const int first_x = (int)base_x - before - patch.col, first_y = (int)base_y - before - patch.row;
             const float* across = table + (Index)((at_x - base_x) * frame.steps + 0.5) * taps;
             const float* down = table + (Index)((at_y - base_y) * frame.steps + 0.5) * taps;
             sample<TAPS, DEPTH>(patch, first_y, first_x, taps, across, down, frame.clamp && taps > 2, value);
