@@ -16,6 +16,9 @@ import subprocess
 import tempfile
 import threading
 import weakref
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,42 +70,59 @@ class Array(np.ndarray):
     def set(self, values, stream):
         assert values.flags.c_contiguous
         assert (values.dtype, values.shape) == (self.dtype, self.shape)
-        stream.waiting.append(lambda: np.copyto(self, values))
+        stream.later(lambda: np.copyto(self, values))
 
     def get(self, out=None):
         assert out.flags.c_contiguous
         assert (out.dtype, out.shape) == (self.dtype, self.shape)
+        NULL_STREAM.synchronize()
         np.copyto(out, self.view(np.ndarray))
 
 
 class Stream:
-    """What is asked of it is done as late as may be: when somebody waits for an event that it recorded."""
+    """Its work is done as late as may be: when somebody waits for it."""
 
-    def __init__(self, cupy=None, non_blocking=False):
-        assert cupy or non_blocking
-        self._cupy, self.waiting = cupy, []
+    lock = threading.RLock()
+
+    def __init__(self, non_blocking=False):
+        self._waiting = deque()
+
+    def later(self, work):
+        with self.lock:
+            self._waiting.append(work)
+
+    def mark(self):
+        """Return something that does the work up to here when it is called."""
+        with self.lock:
+            last = self._waiting[-1] if self._waiting else None
+        return lambda: self._work_until(last)
+
+    def _work_until(self, last):
+        with self.lock:
+            while last in self._waiting:
+                self._waiting.popleft()()
 
     def wait_event(self, event):
-        event.synchronize()
+        self.later(event.reached)
 
     def synchronize(self):
-        if self._cupy and self._cupy.failure:
-            raise self._cupy.failure
+        self.mark()()
+
+
+NULL_STREAM = Stream()
 
 
 class Event:
     """A place in the work of a stream."""
 
     def __init__(self, block=False, disable_timing=False):
-        self._before = []
+        self.reached = lambda: None
 
     def record(self, stream):
-        self._before, stream.waiting = [*self._before, *stream.waiting], []
+        self.reached = stream.mark()
 
     def synchronize(self):
-        before, self._before = self._before, []
-        for work in before:
-            work()
+        self.reached()
 
 
 class Kernel:
@@ -120,7 +140,10 @@ class Kernel:
             raise self._cupy.failure
         assert len(arguments) == len(self._kinds), (len(arguments), self._kinds)
         values = [self._value(*pair) for pair in zip(arguments, self._kinds, strict=True)]
-        self._cupy.run(self._library, self._function, values, grid[0])
+        # The arrays are held until the work is done.
+        NULL_STREAM.later(
+            lambda: arguments and self._cupy.run(self._library, self._function, values, grid[0])
+        )
 
     @staticmethod
     def _value(argument, kind):
@@ -179,14 +202,17 @@ class FakeCupy:
         Bytes of the device.
     threads : int
         Threads of a block; more than one where kernels meet at barriers.
+    at_once : int
+        Blocks that run at the same time; more than one where they use no shared memory.
     """
 
     __version__ = "0 (fake)"
 
-    def __init__(self, memory=2**40, threads=1, shared=227 * 1024, devices=1):
+    def __init__(self, memory=2**40, threads=1, at_once=1, shared=227 * 1024, devices=1):
         if not COMPILER:
             pytest.skip("no C++ compiler (g++) is installed")
         self.failure = self.compiler_failure = None
+        self._at_once = at_once
         self.threads, self._memory, self._limit, self._held = threads, memory, 0, 0
         self.most_held = self.refused = 0
         about = {
@@ -206,16 +232,27 @@ class FakeCupy:
             driverGetVersion=lambda: 12040,
             runtimeGetVersion=lambda: 12020,
         )
-        self._null = Stream(self)
+        current = copy(NULL_STREAM)  # the same work, and the failures of this device
+        current.synchronize = self._synchronize
         self.cuda = SimpleNamespace(
             runtime=runtime,
             driver=SimpleNamespace(CUDADriverError=CUDADriverError),
             compiler=SimpleNamespace(CompileException=CompileException, compile_using_nvrtc=self._compile),
-            get_current_stream=lambda: self._null,
+            get_current_stream=lambda: SimpleNamespace(
+                later=NULL_STREAM.later,
+                mark=NULL_STREAM.mark,
+                wait_event=NULL_STREAM.wait_event,
+                synchronize=self._synchronize,
+            ),
             Stream=Stream,
             Event=Event,
             alloc_pinned_memory=bytearray,
         )
+
+    def _synchronize(self):
+        if self.failure:
+            raise self.failure
+        NULL_STREAM.synchronize()
 
     def _compile(self, text, options):
         assert set(options) == {
@@ -254,6 +291,8 @@ class FakeCupy:
 
     def _kept(self, made):
         if self._held + made.nbytes > (self._limit or self._memory):
+            NULL_STREAM.synchronize()  # a pool knows the order of the work: what was let go is free
+        if self._held + made.nbytes > (self._limit or self._memory):
             self.refused += 1
             raise OutOfMemoryError(f"{made.nbytes} bytes")
         self._held += made.nbytes
@@ -267,10 +306,14 @@ class FakeCupy:
 
     def run(self, library, function, values, blocks):
         """Run a kernel block after block, each of `threads` threads that meet at its barriers."""
+
+        def one(block):
+            library.be_thread(0, 1, block, blocks)
+            function(*values)
+
         if self.threads == 1:
-            for block in range(blocks):
-                library.be_thread(0, 1, block, blocks)
-                function(*values)
+            with ThreadPoolExecutor(self._at_once) as pool:
+                list(pool.map(one, range(blocks)))
             return
         library.expect_threads(self.threads)
 

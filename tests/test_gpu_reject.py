@@ -120,8 +120,8 @@ def test_shares_of_the_weights_are_looked_at(device):
 
 @pytest.mark.parametrize("options", [Options(), Options(reject="esd")])
 def test_columns_that_do_not_fit_shared_memory_go_to_global_memory(open_gpu, options):
-    stack, weights, noises = columns(100)
-    device = open_gpu(shared=10_000)
+    stack, weights, noises = columns(100, pixels=3000)
+    device = open_gpu(shared=10_000, at_once=4)
     assert (
         differing(on_device(device, stack, weights, noises, options), on_cpu(stack, weights, noises, options))
         == []
