@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zmtile.gpu.program import OPTIONS
-from zmtile.kernels.reject import stack_block
+from zmtile.kernels.reject import stack_kernel
 
 __all__ = ["binary_of", "cache_folder"]
 
@@ -23,7 +23,7 @@ __all__ = ["binary_of", "cache_folder"]
 @lru_cache(maxsize=1)
 def cache_folder() -> Path:
     """Return the folder of the CPU's compiled kernels; one for this process alone where there is none."""
-    folder: Path | None = stack_block.folder
+    folder: Path | None = stack_kernel.folder
     if folder is not None:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
