@@ -34,7 +34,7 @@ STEPS: tuple[tuple[str, Any, str], ...] = (
     ("– half-light radii (sep)", sep, "flux_radius"),
     ("– windowed centroids (sep)", sep, "winpos"),
     ("fluxes", measure, "aperture_fluxes"),
-    ("SHA-256 of the file", pixels.Pixels, "sha256"),
+    ("SHA-256 of the file", measure, "sha256_of"),
 )
 
 

@@ -201,11 +201,14 @@ def build(
     )
 
     from zmtile.console import reporting, say
+    from zmtile.frames.hashes import hash_ahead
     from zmtile.frames.inputs import expand
     from zmtile.jsonout import dumps, report_of
 
     with reporting(verbose, quiet, as_json, log_file, notes(ctx)) as progress:
         inputs = expand(frames)
+        if resources.workers > 1:
+            hash_ahead(inputs)
         kept = [*inputs, *(Path(path) for path in (chosen.bias, chosen.dark, chosen.flat) if path)]
         _check_targets(output, page, kept, overwrite)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from zmtile.errors import FrameError, UsageError
 from zmtile.frames.calibrate import Calibration, Master
 from zmtile.frames.frame import Frame, read_frame
+from zmtile.frames.hashes import sha256_of
 from zmtile.frames.mastercheck import bias_is_out, check_fit, check_state, check_unit, in_fractions
 from zmtile.frames.pixels import open_pixels
 from zmtile.options import Options
@@ -76,13 +76,8 @@ def read_masters(options: Options, frames: Sequence[Frame]) -> Calibration:
         planes.get("dark"),
         planes.get("flat"),
         exposure,
-        {kind: Master(path.name, _sha256(path)) for kind, path in given.items()},
+        {kind: Master(path.name, sha256_of(path)) for kind, path in given.items()},
     )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plane(kind: str, master: Frame) -> Plane:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zmtile.frames.calibrate import Correction
 from zmtile.frames.detect import FWHM_OF_SIGMA, detect, luminance
 from zmtile.frames.frame import Frame
+from zmtile.frames.hashes import sha256_of
 from zmtile.frames.hotpixels import lone_in_frame
 from zmtile.frames.pixels import Pixels, open_pixels
 from zmtile.kernels.demosaic import pattern_codes
@@ -181,7 +182,7 @@ def _measure(frame: Frame, pixels: Pixels, lone: bool, kept: Kept) -> FrameStats
         hot=hot,
         lone=lone_in_frame(planes[0], codes, noise) if lone else np.empty(0, np.int64),
         finite=1.0 - missing / planes[0].size,
-        sha256=pixels.sha256(),
+        sha256=sha256_of(frame.path),
     )
 
 

@@ -6,7 +6,6 @@ the rectangle that a stage asks for.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import mmap
@@ -116,13 +115,6 @@ class Pixels:
             part = planes[:, first : first + STRIP]
             self.patch(first, 0, part.shape[1], frame.cols, part)
         return planes
-
-    def sha256(self) -> str:
-        """Return the hash of the file as stored."""
-        if self._mapping is not None:  # no copy is made of what is mapped
-            return hashlib.sha256(self._mapping).hexdigest()
-        with open(self.frame.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def release(self) -> None:
         """Let go of the mapped pages; the system keeps them cached for the next use."""
