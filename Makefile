@@ -69,6 +69,7 @@ bench-speed: $(STAMP) ## measure speed and memory, beside the programs that are 
 	$(BIN)/python bench/speed/scaling.py
 	$(BIN)/python bench/speed/startup.py
 	$(BIN)/python bench/speed/stages.py
+	$(BIN)/python bench/speed/limits.py
 	$(BIN)/python bench/speed/measuring.py
 
 bench-accuracy: $(STAMP) ## measure accuracy against the truth of simulated groups (minutes)
