@@ -15,7 +15,7 @@ from zmtile import FrameError, Options, Resources, TooFewFrames, UsageError, bui
 from zmtile.memory import MIN_BLOCK_PIXELS
 from zmtile.pipeline import plan_tile
 from zmtile.registration.transform import apply, compose, corners, invert
-from zmtile.stacking import stack
+from zmtile.stacking import rejection, stack
 from zmtile.stacking.canvas import Canvas
 
 SPEC = make_group.GroupSpec(frames=6, rows=360, cols=480, stars=120, seed=3, rotation=8.0, dither=20.0)
@@ -49,6 +49,15 @@ def test_all_frames_are_used_and_every_corner_is_where_truth_says(tile, truth):
     for k, record in enumerate(tile.frames):
         error = np.hypot(*(apply(record.matrix, ends) - apply(truth.matrices[k], ends)).T).max()
         assert error < 0.1, record.name
+
+
+def test_what_is_thought_ahead_is_what_the_rejection_asks_for(lights):
+    build_tile(lights)  # the kernel is compiled now
+    rejection._measured_width.cache_clear()
+    plan = plan_tile(lights, resources=Resources(threads=2))
+    before = rejection._measured_width.cache_info()
+    rejection.rejection(plan.options, len(plan.frames))
+    assert rejection._measured_width.cache_info().misses == before.misses > 0
 
 
 def test_coverage_is_that_of_the_true_transforms(tile, truth):
@@ -386,7 +395,7 @@ def test_the_shape_of_blocks_changes_no_bit_of_a_feathered_tile(lights, feathere
 def test_linear_algebra_has_one_thread_whatever_the_machine_has(lights, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "zmtile.pipeline.check_mixture", lambda *_: seen.extend(threadpoolctl.threadpool_info())
+        "zmtile.planning.check_mixture", lambda *_: seen.extend(threadpoolctl.threadpool_info())
     )
     with threadpoolctl.threadpool_limits(2, "blas"):
         plan_tile(lights, Options())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -15,10 +18,10 @@ from zmtile.dependence import USED_BY
 from zmtile.errors import UsageError
 from zmtile.kernels.bounds import METHODS
 from zmtile.kernels.network import comparators
-from zmtile.kernels.reject import stack_block
-from zmtile.options import Options
+from zmtile.kernels.reject import stack_block, stack_kernel
+from zmtile.options import Options, Resources
 
-__all__ = ["critical_values", "recombination", "rejection", "settled", "student"]
+__all__ = ["critical_values", "recombination", "rejection", "settled", "student", "thinking_ahead"]
 
 log = logging.getLogger("zmtile")
 
@@ -47,9 +50,8 @@ def settled(options: Options, frames: int) -> Options:
     UsageError
         When 'minmax' would drop every sample.
     """
-    method = options.reject
-    if method == "auto":
-        method = next((name for limit, name in _AUTO if frames < limit), _AUTO_MANY)
+    method = _method_of(options, frames)
+    if options.reject == "auto":
         log.info("rejection of %d frames: %s", frames, method)
     elif method == "minmax" and 3 <= frames <= sum(options.minmax):
         low, high = options.minmax
@@ -63,6 +65,36 @@ def settled(options: Options, frames: int) -> Options:
             option = name.replace("_", "-")
             log.warning("--%s does nothing: --reject auto chose %s for %d frames", option, method, frames)
     return made
+
+
+def _method_of(options: Options, frames: int) -> str:
+    """Return the method for so many frames."""
+    if options.reject == "auto":
+        return next((name for limit, name in _AUTO if frames < limit), _AUTO_MANY)
+    return options.reject
+
+
+@contextmanager
+def thinking_ahead(options: Options, frames: int, resources: Resources) -> Iterator[None]:
+    """Work out what `rejection` will be asked for beside what is done within: it takes 0.2 s.
+
+    Not where the kernel must be compiled first, which other kernels would have to wait for.
+
+    Parameters
+    ----------
+    options : Options
+    frames : int
+        Those of them that may be stacked.
+    resources : Resources
+        Of one thread, nothing is gained.
+    """
+    if resources.workers < 2 or not stack_kernel.compiled:
+        yield
+        return
+    settled_options = _with_method(options, _method_of(options, frames))
+    with ThreadPoolExecutor(1, thread_name_prefix="zmtile-ahead") as pool:
+        pool.submit(rejection, settled_options, frames)
+        yield
 
 
 def _with_method(options: Options, method: str) -> Options:
