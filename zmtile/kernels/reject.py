@@ -21,11 +21,18 @@ from zmtile.kernels.network import sort_lanes
 from zmtile.kernels.ranks import ends
 from zmtile.kernels.winsor import reject_sigma
 
-__all__ = ["LEAST_UNCERT", "stack_block"]
+__all__ = ["LEAST_UNCERT", "drop_beyond", "stack_block"]
 
 # Sorted samples that wait their turn stay in the second-level cache.
 _QUEUE_BYTES = 192 * 1024
 _NAN = np.float32(np.nan)
+
+
+@kernel
+def drop_beyond(samples: Any, limit: float) -> None:
+    """Set samples, (samples,) float32, that are not within ±`limit` to NaN; infinities are none."""
+    for k in range(samples.size):
+        samples[k] = samples[k] if abs(samples[k]) < limit else _NAN
 
 
 @kernel

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from zmtile.errors import UsageError
 from zmtile.frames.frame import LARGEST
 from zmtile.kernels.network import comparators
-from zmtile.kernels.reject import stack_block
+from zmtile.kernels.reject import drop_beyond, stack_block
 from zmtile.options import Options, Resources
-from zmtile.parallel import run_parallel
+from zmtile.parallel import Kept, run_parallel
 from zmtile.progress import NullProgress
 from zmtile.stacking.rejection import rejection, settled
 
@@ -148,11 +148,14 @@ def winsorized_sigma_clip(
     values, counts = np.empty((3, pixels), np.float32), np.empty((3, pixels), np.uint16)
     size = max(1024, BLOCK_BYTES // (4 * frames))
 
+    kept = Kept()
+
     def work(start: int) -> None:
         part = np.s_[start : start + size]
-        samples = np.ascontiguousarray(flat[:, part], np.float32)
+        samples = kept.floats("samples", (frames, min(size, pixels - start)))
+        np.copyto(samples, flat[:, part], casting="unsafe")
         if not np.issubdtype(stack.dtype, np.integer):
-            samples = np.where(np.abs(samples) < LARGEST, samples, np.float32(np.nan))
+            drop_beyond(samples.reshape(-1), np.float32(LARGEST))
         stack_block(
             samples,
             weight,

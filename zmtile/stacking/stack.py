@@ -7,7 +7,6 @@ depends on nothing but the frames, so their size and the number of threads chang
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -34,7 +33,7 @@ from zmtile.memory import (
     sample_bytes,
 )
 from zmtile.options import Options, Resources
-from zmtile.parallel import run_parallel
+from zmtile.parallel import Kept, run_parallel
 from zmtile.progress import NullProgress, Progress
 from zmtile.registration.mapping import Bent
 from zmtile.registration.transform import Matrix
@@ -143,14 +142,14 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Block], None]:
     sources, canvas, options = second.sources, second.canvas, second.options
     channels, margin, (weight, noise) = len(planes.image), halo(options), second.weight_and_noise
     lock = threading.Lock()
-    own = threading.local()
+    kept = Kept()
 
     def work(block: Block) -> None:
         area = with_margin(block, margin, canvas)
         active = [k for k, source in enumerate(sources) if source.reaches(area)]
         if not active:
             return
-        samples = _kept(own, (channels, len(active), area.rows, area.cols))
+        samples = kept.floats("samples", (channels, len(active), area.rows, area.cols))
         for place, k in enumerate(active):
             warp(second.opened(k), sources[k], area, samples[:, place])
         shares = None
@@ -162,15 +161,6 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Block], None]:
         second.let_go()
 
     return work
-
-
-def _kept(own: threading.local, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return memory for samples that a thread keeps from block to block: new pages cost more."""
-    size = math.prod(shape)
-    if not hasattr(own, "floats") or own.floats.size < size:
-        own.floats = np.empty(size, np.float32)
-    floats: NDArray[np.float32] = own.floats[:size]
-    return floats.reshape(shape)
 
 
 def depth_of(options: Options, channels: int) -> int:
