@@ -3,8 +3,9 @@
     python bench/speed/scaling.py --frames 20 --frames 400 --pixels 2 --pixels 60 --repeats 3
 
 Frames: groups of 1080 × 1920 mosaics under one `--memory-limit`, where the peak memory should not grow.
-Pixels: groups of eight mono frames of 2:3. The exponent p of time ∝ size^p is fitted on all sizes, the start
-of the program included; beside it stands that between the two largest, in which a start has the least part.
+Pixels: groups of eight mono frames of 2:3, without a limit. The exponent p of time ∝ size^p is fitted on all
+sizes, the start of the program included; beside it stands that between the two largest, where a start has the
+least part.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from zmtile.options import Resources
 
 
 def costs_of(
-    specs: Sequence[make_group.GroupSpec], repeats: int, threads: int, limit: str
+    specs: Sequence[make_group.GroupSpec], repeats: int, threads: int, *options: str
 ) -> list[list[Cost]]:
     """Build all groups in turn, smallest first, so often; return the costs of each."""
-    program = zmtile(threads, options=("--memory-limit", limit))
+    program = zmtile(threads, options=options)
     costs: list[list[Cost]] = [[] for _ in specs]
     groups = [group_of(spec) for spec in specs]
     with working() as work:  # compiles the kernels
@@ -68,12 +69,12 @@ def main(
     click.echo(f"{machine()}\n\n--memory-limit {limit}, {repeats} turns, {threads} threads\n")
     if len(counts) > 1:
         specs = [make_group.GroupSpec(count, *shape) for count in counts]
-        show("frames", counts, costs_of(specs, repeats, threads, limit))
+        show("frames", counts, costs_of(specs, repeats, threads, "--memory-limit", limit))
     if len(sizes) > 1:
         sides = [math.sqrt(1e6 * size / 6) for size in sizes]
         specs = [make_group.GroupSpec(8, 2 * round(2 * s / 2), 2 * round(3 * s / 2), None) for s in sides]
         true = [spec.rows * spec.cols / 1e6 for spec in specs]
-        show("Mpx", [round(size, 3) for size in true], costs_of(specs, repeats, threads, limit))
+        show("Mpx", [round(size, 3) for size in true], costs_of(specs, repeats, threads))
 
 
 if __name__ == "__main__":

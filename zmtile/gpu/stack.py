@@ -208,6 +208,8 @@ class _Work:
             samples = self._samples(parts, area, lambda done: steps.at(block.top, done, block.rows))
             shares = self._shares(numbers, area) if self.second.options.feather else None
             self._reject(samples, shares, numbers, block, area, planes)
+        else:
+            planes.clear(slice(block.top, block.top + block.rows))
         steps.at(block.top + block.rows, 0, 0)
 
     def _samples(self, parts: Sequence[Rectangle], area: Block, tell: Callable[[int], None]) -> Any:

@@ -71,13 +71,22 @@ class Planes:
     rejhigh: NDArray[np.uint16]
     tally: NDArray[np.int64]
 
+    def clear(self, rows: slice, cols: slice = slice(None)) -> None:
+        """Say that no frame has data there."""
+        self.image[:, rows, cols] = np.nan
+        self.uncert[:, rows, cols] = np.nan
+
     @classmethod
     def empty(cls, frames: int, channels: int, rows: int, cols: int) -> Planes:
-        """Return planes without data."""
+        """Return planes without data.
+
+        Image and uncertainty are not set yet: those who fill the planes also say where nothing is, so
+        that all threads take part in the first touch of this memory, which costs more than any sum.
+        """
         shape = (channels, rows, cols)
         return cls(
-            np.full(shape, np.nan, np.float32),
-            np.full(shape, np.nan, np.float32),
+            np.empty(shape, np.float32),
+            np.empty(shape, np.float32),
             np.zeros(shape, np.float32),
             np.zeros(shape, np.uint16),
             np.zeros(shape, np.uint16),
