@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -172,10 +171,10 @@ class RawModule:
 def compiled(code):
     """Return the program as a library of the host, and the kinds of its kernels' arguments."""
     key = hashlib.sha256((code + HOST_H.read_text() + " ".join(FLAGS)).encode()).hexdigest()[:24]
-    folder = Path(tempfile.gettempdir()) / f"zmtile-kernels-{os.getuid()}"
+    folder = HOST_H.parent / "__pycache__"
     library, text = folder / f"{key}.so", folder / f"{key}.ii"
     if not library.exists():
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             source = Path(scratch) / "program.cpp"
             source.write_text(code)

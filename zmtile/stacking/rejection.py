@@ -93,7 +93,7 @@ def thinking_ahead(options: Options, frames: int, resources: Resources) -> Itera
         return
     settled_options = _with_method(options, _method_of(options, frames))
     with ThreadPoolExecutor(1, thread_name_prefix="zmtile-ahead") as pool:
-        pool.submit(rejection, settled_options, frames)
+        pool.submit(rejection, settled_options, frames)  # an error comes again to who asks for it
         yield
 
 
