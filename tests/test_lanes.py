@@ -17,6 +17,8 @@ from zmtile.kernels.lanes import (
     count_lanes,
     every,
     first_bit,
+    highest,
+    lowest,
     put_lanes,
     root,
     take_lanes,
@@ -45,6 +47,22 @@ def arithmetic(rows, factor, out):
     for k, value in enumerate((total, a - b, a * b, a / b, factor * a, a - factor, factor / a, root(a))):
         put_lanes(out, k * LANES, value)
     put_lanes(out, 8 * LANES, every(factor))
+
+
+@numba.njit(error_model="numpy")
+def extremes(rows, out):
+    a, b = take_lanes(rows, 0), take_lanes(rows, LANES)
+    put_lanes(out, 0, lowest(a, b))
+    put_lanes(out, LANES, highest(b, a))
+
+
+def test_extremes_are_the_two_numbers_themselves():
+    rows = np.nan_to_num(operands(2), nan=7.0, posinf=np.inf, neginf=-np.inf)
+    out = np.empty_like(rows)
+    extremes(rows, out)
+    assert np.array_equal(out, np.sort(rows, axis=0))
+    # Of two zeros none is lost: the bits are those that were there.
+    assert np.array_equal(np.sort(out.view(np.uint32), axis=0), np.sort(rows.view(np.uint32), axis=0))
 
 
 @numba.njit(error_model="numpy")

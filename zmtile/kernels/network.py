@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.kernels import kernel
-from zmtile.kernels.lanes import LANES, choose, put_lanes, take_lanes
+from zmtile.kernels.lanes import LANES, highest, lowest, put_lanes, take_lanes
 
 __all__ = ["comparators", "sort_lanes"]
 
@@ -48,6 +48,5 @@ def sort_lanes(queue: Any, groups: int, pairs: Any) -> None:
             upper = (group * rows + pairs[q, 0]) * LANES
             lower = (group * rows + pairs[q, 1]) * LANES
             a, b = take_lanes(queue, upper), take_lanes(queue, lower)
-            less = a < b
-            put_lanes(queue, upper, choose(less, a, b))
-            put_lanes(queue, lower, choose(less, b, a))
+            put_lanes(queue, upper, lowest(a, b))
+            put_lanes(queue, lower, highest(b, a))

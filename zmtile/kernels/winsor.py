@@ -85,17 +85,25 @@ def _settle(
 
 
 @kernel
-def _shut(tile: Any, n: int, first: Any, last: Any, centre: Any, lanes: Any) -> None:
+def _cover(queue: Any, top: int, row: int, centre: Any, outside: Any, tile: Any) -> None:
+    """Copy a row of a queue to the tile, the centre in place of what counts for nothing.
+
+    Not from the tile to itself, which would be a store of some lanes only: see `lowest`.
+    """
+    x = take_lanes(queue, (top + row) * LANES)
+    put_lanes(tile, row * LANES, choose((x < INF) & ~outside, x, centre))
+
+
+@kernel
+def _shut(queue: Any, top: int, n: int, first: Any, last: Any, centre: Any, lanes: Any, tile: Any) -> None:
     """Set the rows outside first … last - 1 of some lanes to the centre, where they count for nothing."""
     row = 0
     while count_lanes(lanes & (first > np.float32(row))) > 0:
-        outside = lanes & (first > np.float32(row))
-        put_lanes(tile, row * LANES, choose(outside, centre, take_lanes(tile, row * LANES)))
+        _cover(queue, top, row, centre, lanes & (first > np.float32(row)), tile)
         row += 1
     row = n - 1
     while count_lanes(lanes & (last <= np.float32(row))) > 0:
-        outside = lanes & (last <= np.float32(row))
-        put_lanes(tile, row * LANES, choose(outside, centre, take_lanes(tile, row * LANES)))
+        _cover(queue, top, row, centre, lanes & (last <= np.float32(row)), tile)
         row -= 1
 
 
@@ -156,7 +164,7 @@ def _search_together(
     put_lanes(last, start, b)
     again = done & (b - a < count) & (b - a >= _THREE)
     centre = choose(again, middle(queue, top, n, a + b), centre)
-    _shut(tile, n, a, b, centre, again)
+    _shut(queue, top, n, a, b, centre, again, tile)
     lowest, highest = ends(queue, top, n, a, b)
     put_lanes(tile, (n + _CENTRE) * LANES, centre)
     put_lanes(tile, (n + _NUMBER) * LANES, b - a)
