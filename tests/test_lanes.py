@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numba
 import numpy as np
 import pytest
 
+from zmtile import winsorized_sigma_clip
 from zmtile.kernels.lanes import (
     INF,
     LANES,
@@ -140,3 +145,36 @@ def test_sorted_lanes_have_their_ends_and_median_at_their_own_ranks(n):
         assert out[1, lane] == column[0]
         assert out[2, lane] == column[-1]
         np.testing.assert_allclose(out[0, lane], np.median(column), rtol=1e-6, atol=1e-7)
+
+
+# In a process of its own: how many lanes there are is settled when the kernels are defined.
+OTHER_WIDTH = """
+import sys
+import numpy as np
+from llvmlite import binding
+class Other(binding.FeatureMap):
+    def get(self, name):  # what numba compiles for, it takes from the items: the processor at hand
+        return not super().get(name)
+binding.get_host_cpu_features = lambda ask=binding.get_host_cpu_features: Other(ask())
+from zmtile import winsorized_sigma_clip
+from zmtile.kernels.lanes import LANES
+with np.load(sys.argv[1]) as given:
+    made = winsorized_sigma_clip(given["stack"], noises=given["noises"])
+np.savez(sys.argv[2], lanes=LANES, **vars(made))
+"""
+
+
+def test_the_number_of_lanes_changes_no_pixel(tmp_path):
+    rng = np.random.default_rng(0)
+    stack = rng.normal(1000, 30, (21, 7, 101)).astype(np.float32)
+    stack[rng.random(stack.shape) < 0.02] += 900
+    stack[rng.random(stack.shape) < 0.05] = np.nan
+    noises = rng.uniform(20, 40, 21)
+    np.savez(tmp_path / "given.npz", stack=stack, noises=noises)
+    command = [sys.executable, "-c", OTHER_WIDTH, tmp_path / "given.npz", tmp_path / "made.npz"]
+    subprocess.run(command, check=True, env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)})
+    ours = vars(winsorized_sigma_clip(stack, noises=noises))
+    with np.load(tmp_path / "made.npz") as made:
+        assert {LANES, int(made["lanes"])} == {16, 32}
+        for name, plane in ours.items():
+            assert np.array_equal(plane, made[name], equal_nan=True), name

@@ -35,7 +35,7 @@ TOLERANCE = np.float32(5e-4)
 MAX_ROUNDS = np.float32(49.0)
 _THREE = np.float32(3.0)
 # Lanes of a group that may be left over when it is given up.
-_FEW = 16
+_FEW = LANES // 2
 _ALL = 2**LANES - 1
 
 # Rows of a search below its samples: the lanes' variables.
