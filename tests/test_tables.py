@@ -35,7 +35,7 @@ def turned(degrees, scale, middle=(0.0, 0.0), to=(0.0, 0.0)):
 
 def warp(image, matrix, kernel, shape, span, clamp=False, block=(0, 0)):
     out = np.empty((1, *shape), np.float32)
-    image = np.ascontiguousarray(image[:, :, None], np.float32)
+    image = np.ascontiguousarray(image[None], np.float32)
     scale, surface = np.ones(1, np.float32), np.zeros((1, 6))
     warp_block(image, 0, 0, matrix, *block, kernel, clamp, scale, surface, (0.0, 0.0), 1.0, out, span=span)
     return out[0]

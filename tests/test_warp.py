@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import oracle
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 
 from zmtile.kernels.demosaic import demosaic, pattern_codes
 from zmtile.kernels.tables import COPY, STEPS, kernel_table
-from zmtile.kernels.warp import PAD, warp_block
+from zmtile.kernels.warp import WIDTH, warp_block
 from zmtile.options import KERNELS
 from zmtile.registration.transform import invert
 
@@ -26,7 +30,7 @@ def warp(image, matrix, kernel, shape=None, clamp=False, scale=1.0, surface=(0,)
     """Warp (rows, cols) by the matrix tile pixel → frame pixel."""
     out = np.empty((1, *(shape or image.shape)), np.float32)
     warp_block(
-        image[:, :, None].astype(np.float32),
+        image[None].astype(np.float32),
         0,
         0,
         np.asarray(matrix, np.float64),
@@ -73,13 +77,56 @@ def test_colours_are_warped_like_grey(kernel):
     colours = np.stack([picture(seed=s) for s in range(3)])
     colours[1, 20, 20] = np.nan
     matrix = turn(0, (4, -3)) if kernel == COPY else turn(27, (9.3, -4.1))
-    patch = np.full((40, 50, PAD), np.nan, np.float32)
-    patch[..., :3] = np.moveaxis(colours, 0, -1)
     out = np.empty((3, 40, 50), np.float32)
     scale, surface = np.ones(3, np.float32), np.zeros((3, 6))
-    warp_block(patch, 0, 0, matrix, 0, 0, kernel, True, scale, surface, (0.0, 0.0), 1.0, out)
+    warp_block(colours, 0, 0, matrix, 0, 0, kernel, True, scale, surface, (0.0, 0.0), 1.0, out)
     for c in range(3):
         np.testing.assert_array_equal(out[c], warp(colours[c], matrix, kernel, clamp=True))
+
+
+# In a process of its own: how many samples are made at once is settled when the kernels are defined.
+OTHER_WIDTH = """
+import sys
+import numpy as np
+from llvmlite import binding
+class Other(binding.FeatureMap):
+    def get(self, name):  # what numba compiles for, it takes from the items: the processor at hand
+        return not super().get(name)
+binding.get_host_cpu_features = lambda ask=binding.get_host_cpu_features: Other(ask())
+sys.path.insert(0, sys.argv[1])
+import test_warp
+np.savez(sys.argv[2], width=test_warp.WIDTH, **test_warp.samples_at_many_angles())
+"""
+
+
+def samples_at_many_angles():
+    """Return samples whose pixels lie side by side, in both directions, and scattered; by a name."""
+    image = picture(70, 70)
+    image[33, 17:20] = np.nan
+    made = {}
+    for kernel in (COPY, "bilinear", "cubic", "lanczos3"):
+        for degrees in (0.0, 0.4, 27.0, 179.5, 180.0):
+            matrix = turn(degrees, (31.3, 29.6))
+            matrix[:, 2] -= matrix[:, :2] @ [30, 30]
+            made[f"{kernel}_{degrees}"] = warp(image, matrix, kernel, (60, 67), clamp=True)
+    made["demosaic"] = np.empty((3, 70, 70), np.float32)
+    demosaic(image, pattern_codes("GRBG"), 0, 0, made["demosaic"])
+    return made
+
+
+def test_the_number_of_samples_at_once_changes_none(tmp_path):
+    command = [sys.executable, "-c", OTHER_WIDTH, str(Path(__file__).parent), tmp_path / "made.npz"]
+    subprocess.run(command, check=True, env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)})
+    with np.load(tmp_path / "made.npz") as made:
+        assert {WIDTH, int(made["width"])} == {8, 16}
+        for name, samples in samples_at_many_angles().items():
+            assert np.isfinite(samples).any()
+            np.testing.assert_array_equal(samples, made[name], name)
+
+
+def test_a_frame_smaller_than_the_kernel_gives_no_sample():
+    assert np.isnan(warp(picture(3, 50), IDENTITY, "cubic", (20, 20))).all()
+    assert np.isnan(warp(picture(50, 3), IDENTITY, "cubic", (20, 20))).all()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -51,7 +51,7 @@ def warped(image: Image, matrix: Floats, shape: tuple[int, int], kernel: str, cl
     out = np.empty((1, *shape), np.float32)
     area = np.float32(abs(np.linalg.det(matrix[:, :2])))
     warp_block(
-        np.ascontiguousarray(image[:, :, None]),
+        np.ascontiguousarray(image[None]),
         *(0, 0, matrix, 0, 0, kernel, clamp),
         np.array([area], np.float32),
         np.zeros((1, 6)),

@@ -25,7 +25,7 @@ from zmtile.kernels.demosaic import demosaic, pattern_codes
 from zmtile.kernels.lanes import LANES, aligned, put_lanes, take_lanes
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
-from zmtile.kernels.warp import PAD, warp_block
+from zmtile.kernels.warp import warp_block
 from zmtile.options import Options
 from zmtile.stacking.clip import BLOCK_BYTES
 from zmtile.stacking.rejection import rejection
@@ -40,10 +40,10 @@ _IN_A_ROW = 5
 COMBINED = 15
 # Of a search of sigma, a turn has 6 for each sample; so many turns were counted for a group of 32 pixels.
 TURN, TURNS = 6, {20: 8.6, 60: 11.0}
-# Of a pixel: three colours by demosaic, and three channels by a cubic kernel on PAD floats: products and
+# Of a pixel: three colours by demosaic, and three channels by a cubic kernel: products and
 # sums of 4 x 4 taps, the lowest of them, the place (16) and the matching (8 for each channel).
 DEMOSAIC = 37
-CUBIC = (16 + 12 + 4 + 3 + 15) * PAD + 16 + 3 * 8
+CUBIC = (16 + 12 + 4 + 3 + 15) * 3 + 16 + 3 * 8
 
 
 @numba.njit(error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
@@ -87,7 +87,7 @@ def rejecting(frames: int, method: str) -> tuple[Callable[[], Any], int]:
 
 def warping() -> Callable[[], Any]:
     """Return a run of the warp on one block of a turned frame."""
-    patch = np.random.default_rng(1).normal(1000, 30, (2 * SIDE, 2 * SIDE, PAD)).astype(np.float32)
+    patch = np.random.default_rng(1).normal(1000, 30, (3, 2 * SIDE, 2 * SIDE)).astype(np.float32)
     turn = np.deg2rad(1.3)
     matrix = np.array([[np.cos(turn), -np.sin(turn), 40.3], [np.sin(turn), np.cos(turn), 30.7]])
     out = np.empty((3, SIDE, SIDE), np.float32)
@@ -99,8 +99,7 @@ def interpolating() -> tuple[Callable[[], Any], int]:
     """Return a run of the demosaic on one patch, and its pixels."""
     side = SIDE + 2 * MARGIN
     mosaic = np.random.default_rng(2).normal(1000, 30, (side, side)).astype(np.float32)
-    patch = np.empty((side, side, PAD), np.float32)
-    planes = np.moveaxis(patch, -1, 0)
+    planes = np.empty((3, side, side), np.float32)
     return lambda: demosaic(mosaic, pattern_codes("GRBG"), 0, 0, planes), mosaic.size
 
 

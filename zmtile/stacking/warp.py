@@ -17,7 +17,7 @@ from zmtile.frames.pixels import Pixels
 from zmtile.kernels.bend import NODE_STEP, lay_nodes
 from zmtile.kernels.demosaic import demosaic, pattern_codes, separate
 from zmtile.kernels.tables import COPY, STEPS, kernel_table, span_of
-from zmtile.kernels.warp import PAD, warp_block
+from zmtile.kernels.warp import warp_block
 from zmtile.matching.match import Photometry
 from zmtile.options import Options
 from zmtile.registration.mapping import Bent
@@ -197,17 +197,11 @@ def warp(pixels: Pixels, source: Source, block: Block, out: NDArray[np.float32])
     if rows <= 0 or cols <= 0:  # a bend that might have reached the block does not
         out[:] = np.nan
         return
-    stored = pixels.patch(row, col, rows, cols)
-    if source.frame.channels == 1:
-        patch = stored.reshape(rows, cols, 1)
-    else:
-        patch = np.empty((rows, cols, PAD), np.float32)
-        planes = np.moveaxis(patch, -1, 0)
-        if source.frame.cfa:
-            lay = separate if source.direct else demosaic
-            lay(stored[0], source.codes, row, col, planes)
-        else:
-            planes[:3] = stored
+    patch = pixels.patch(row, col, rows, cols)
+    if source.frame.cfa:
+        mosaic, patch = patch[0], np.empty((3, rows, cols), np.float32)
+        lay = separate if source.direct else demosaic
+        lay(mosaic, source.codes, row, col, patch)
     inverse = source.inverse
     if source.direct:  # copying rounds down: half a pixel further on, that is to the nearest
         inverse = inverse + np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
