@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from numba import types
 
 import zmtile
 from zmtile.kernels import kernel
+from zmtile.kernels.compiling import dispatcher_of
 
 CODE = """
 import numpy as np
@@ -45,35 +47,36 @@ def test_a_changed_kernel_is_compiled_anew_in_the_kernels_that_call_it(tmp_path)
 
 
 def test_code_of_old_sources_goes_before_new_code_is_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
-    double = kernel(_double)
-    assert double(2.0) == 4.0
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    double = dispatcher_of(kernel(_double))
+    double.compile((types.float64,))
     (code,) = tmp_path.rglob("*.nbc")
-    again = kernel(_double)
-    again._cache._cache_file._source_stamp = "of changed sources"
-    again._cache._cache_file._save_data = lambda name, data: None  # the moment before the code is written
-    assert again(2.0) == 4.0
+    again = dispatcher_of(kernel(_double))
+    again.shared._cache_file._source_stamp = "of changed sources"
+    again.shared._cache_file._save_data = lambda name, data: None  # the moment before the code is written
+    again.compile((types.float64,))
     assert not code.exists()
 
 
 def test_a_kernel_tells_whether_the_disk_has_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     double = kernel(_double)
     assert tmp_path in double.folder.parents
     assert not double.compiled
     double(2.0)
+    assert double.ready_for == {("float64",)}
     assert kernel(_double).compiled
 
 
 def test_without_a_folder_for_the_cache_a_kernel_is_compiled_for_this_run(monkeypatch):
-    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
+    monkeypatch.setattr("zmtile.kernels.loading._folder", lambda sources, where: None)
     double = kernel(_double)
     assert (double.folder, double.compiled) == (None, False)
     assert double(2.0) == 4.0
 
 
 def test_the_garbage_collector_is_as_it_was_after_compiling(tmp_path, monkeypatch):
-    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     kernel(_double)(2.0)
     assert gc.isenabled()
     gc.disable()

@@ -15,7 +15,7 @@ from zmtile.rehearsal import rehearse
 
 def known():
     every = [k for k in gc.get_objects() if isinstance(k, Kernel)]
-    return {(k.__module__.rpartition(".")[2], k.__name__, str(s)) for k in every for s in k.signatures}
+    return {(k.__module__.rpartition(".")[2], k.__name__, str(s)) for k in every for s in k.ready_for}
 
 paths = sys.argv[1:]
 rehearse(read_frame(Path(paths[0])), len(paths), Options())

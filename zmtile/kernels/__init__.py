@@ -2,133 +2,149 @@
 
 `fastmath` stays off everywhere (it assumes that NaN never occurs), `error_model='numpy'` is on
 (the default traps every division). Threads are the caller's: kernels are called on blocks.
+
+What the disk has is loaded without numba, and only who must compile imports it (`loading`, `compiling`).
+So kernels name what numba alone can define, as `instruction` and `inlined`, until then.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import glob
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
+from functools import cached_property, update_wrapper
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from numba.core.caching import FunctionCache
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import CPUDispatcher
-from numba.core.types.misc import unliteral
+import numpy as np
 
-from zmtile.kernels.turns import Turn
+from zmtile.kernels.loading import Place, Types, load, types_of
 
-__all__ = ["Kernel", "kernel"]
+__all__ = ["Kernel", "Part", "inlined", "instruction", "kernel"]
 
-# numba keys a cached kernel by its own file only, but kernels call each other across files: after a
-# change of one, the cached code of its callers would be old. So all files are the key of each.
-_STAMP = tuple(
-    (path.name, stat.st_mtime, stat.st_size)
-    for path in sorted(Path(__file__).parent.glob("*.py"))
-    for stat in [path.stat()]
-)
-# Nobody calls a kernel from C, so that way in is not compiled: it took a twentieth of the time.
-_OPTIONS = {
-    "nopython": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "boundscheck": False,
-    "no_cfunc_wrapper": True,
-}
+# One thread loads or compiles, the others wait: for the same kernel, or in the compiler all the same.
+_LOCK = threading.RLock()
+_ARRAY = attrgetter("dtype", "ndim", "flags.num")
+_NDARRAY = np.ndarray
 
 
-class _SharedCache(FunctionCache):  # type: ignore[misc]  # numba has no types
-    """The compiled code of one kernel on the disk, which several processes fill together.
+class Kernel:
+    """A function that is compiled for the types it is called with: once, by one process, for all.
 
-    Who finds nothing there takes the kernel's turn, and keeps it until the code is written. Who had to
-    wait for the turn finds what the other has made.
+    Compiled code trusts that its arguments are of these types. So all that their types depend on is
+    looked at in every call, which takes 0.1 μs an argument.
+
+    Parameters
+    ----------
+    function : callable
+        Of arguments by position.
     """
 
+    __name__: str
+
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        self._cache_file._source_stamp = _STAMP
-        self.turn = Turn(Path(self.cache_path), function.__qualname__)
+        self.py_func = function
+        self._entries: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        update_wrapper(self, function)
 
-    def load_overload(self, signature: Any, context: Any) -> Any:
-        """Return what was compiled for these types, or None: then the turn is ours, if it can be had."""
-        found = super().load_overload(signature, context)
-        if found is None and self.turn.take():
-            found = super().load_overload(signature, context)
-        return found
-
-    def save_overload(self, signature: Any, compiled: Any) -> None:
-        """Write code for these types."""
-        if (
-            not self._cache_file._load_index()
-        ):  # it is written first, and must not lead to code of old sources
-            for old in Path(self.cache_path).glob(f"{glob.escape(self._impl.filename_base)}.*.nbc"):
-                old.unlink(missing_ok=True)
-        super().save_overload(signature, compiled)
-
-    def holds_any(self, context: Any) -> bool:
-        """Tell whether there is code for this processor, for any types."""
-        processor = context.codegen().magic_tuple()
-        return any(key[1] == processor for key in self._cache_file._load_index())
-
-
-class Kernel(CPUDispatcher):  # type: ignore[misc]  # numba has no types
-    """A function that is compiled for the types it is called with: once, by one process, for all."""
-
-    def enable_caching(self) -> None:
-        """Keep what is compiled on the disk.
-
-        Raises
-        ------
-        RuntimeError
-            When there is no folder that can be written.
-        """
-        self._cache = _SharedCache(self.py_func)
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the code for arguments of these types."""
+        kinds = _kinds(arguments)
+        entry = self._entries.get(kinds)
+        if entry is None:
+            entry = self._entry(kinds, arguments)
+        return entry(*arguments)
 
     @property
     def folder(self) -> Path | None:
         """Where other processes find what this one compiles; None when they do not."""
-        return Path(self._cache.cache_path) if isinstance(self._cache, _SharedCache) else None
+        return self._place.folder
 
     @property
     def compiled(self) -> bool:
         """Whether the disk has it already, for any types."""
-        return isinstance(self._cache, _SharedCache) and self._cache.holds_any(self.targetctx)
+        return self._place.holds_any()
 
-    def compile(self, signature: Any) -> Any:
-        """Return the entry point for these types: loaded, or compiled and saved."""
-        with global_compiler_lock, _uncollected():
-            try:
-                return super().compile(signature)
-            finally:
-                if isinstance(self._cache, _SharedCache):
-                    self._cache.turn.give_back()
+    @property
+    def ready_for(self) -> set[Types | None]:
+        """The types that it was called with; None stands for such as are not kept on the disk."""
+        return {types_of(kinds) for kinds in self._entries}
 
-    def get_call_template(self, args: Any, kws: Any) -> Any:
-        """Return how another kernel calls this one: compiled for numbers of a type, whatever their values.
+    @cached_property
+    def _place(self) -> Place:
+        return Place(self.py_func)
 
-        Else a variable that begins as a plain 0 would have this compiled twice, and the first in vain.
-        """
-        plain = tuple(unliteral(a) for a in args), {k: unliteral(a) for k, a in kws.items()}
-        return super().get_call_template(*plain)
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba takes it for in other compiled functions."""
+        return self._compiler.dispatcher_of(self)._numba_type_
+
+    @cached_property
+    def _compiler(self) -> Any:
+        return import_module("zmtile.kernels.compiling")
+
+    def _entry(self, kinds: tuple[Any, ...], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        """Load or compile the code for arguments of these kinds."""
+        with _LOCK:
+            entry = self._entries.get(kinds)
+            if entry is None:
+                types = types_of(kinds)
+                path = self._place.path(types) if types else None
+                if path:
+                    entry = load(path, self.py_func)
+                if entry is None:
+                    entry = self._compiler.compiled(self, arguments, types, path)
+                self._entries[kinds] = entry
+            return entry
+
+
+def _kinds(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return all that the types of values depend on, as finely as it is had quickly."""
+    return tuple(
+        [
+            _ARRAY(v)
+            if (t := type(v)) is _NDARRAY
+            else _kinds(v)
+            if t is tuple
+            else t  # a list: it is faster
+            for v in values
+        ]
+    )
+
+
+class Part:
+    """What compiled code calls, and nobody else: it is made when a kernel is compiled.
+
+    Parameters
+    ----------
+    make : callable
+        Returns what numba shall see in its place.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    @cached_property
+    def real(self) -> Any:
+        """What numba sees."""
+        return self._make()
+
+    @property
+    def _numba_type_(self) -> Any:
+        return import_module("zmtile.kernels.compiling").type_of(self.real)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a kernel the way all of them are: nopython, GIL released, cached on disk."""
-    compiled = Kernel(function, targetoptions=_OPTIONS)
-    with contextlib.suppress(RuntimeError):  # no folder for the cache: compiled anew in every run
-        compiled.enable_caching()
-    return compiled
+    return Kernel(function)
 
 
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector away: it took an eighth of the time of compiling, and found little."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def inlined(function: Callable[..., Any]) -> Any:
+    """Write the body of a function into the kernels that call it."""
+    return Part(lambda: import_module("zmtile.kernels.compiling").inlined(function))
+
+
+def instruction(name: str, module: str = "instructions") -> Any:
+    """Return what stands for an instruction of a module that is imported when a kernel is compiled."""
+    return Part(lambda: getattr(import_module(f"zmtile.kernels.{module}"), name))

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
-from zmtile.kernels import kernel
+from zmtile.kernels import inlined, kernel
 
 __all__ = ["BEND", "NODE_STEP", "bend_point", "bend_points", "lay_nodes", "steepness", "unbend_points"]
 
@@ -31,7 +29,7 @@ CLOSE = 1e-9
 MOST_TURNS = 60
 
 
-@numba.njit(inline="always", error_model="numpy")
+@inlined
 def _bend(matrix: Any, bend: Any, x: float, y: float) -> Any:
     """Return the bend at a frame pixel, px of the target, and its derivatives along x and y."""
     hx, hy, g, h = bend[2], bend[3], bend[4], bend[5]
@@ -59,7 +57,7 @@ def _bend(matrix: Any, bend: Any, x: float, y: float) -> Any:
     return bent_x, bent_y, xu * along_x, xv * along_y, yu * along_x, yv * along_y
 
 
-@numba.njit(inline="always", error_model="numpy")
+@inlined
 def _forward(matrix: Any, bend: Any, x: float, y: float) -> Any:
     """Return where a frame pixel goes, and by how much the map enlarges area there."""
     bent_x, bent_y, xx, xy, yx, yy = _bend(matrix, bend, x, y)
@@ -71,7 +69,7 @@ def _forward(matrix: Any, bend: Any, x: float, y: float) -> Any:
     )
 
 
-@numba.njit(inline="always", error_model="numpy")
+@inlined
 def _backward(matrix: Any, back: Any, bend: Any, x: float, y: float) -> Any:
     """Return the frame pixel that goes to a point; `back` is the inverse of the matrix.
 
