@@ -161,16 +161,17 @@ class Kernel:
 class RawModule:
     def __init__(self, cupy, path):
         self._cupy = cupy
-        self._library, self._kernels = compiled(Path(path).read_text())
+        flags = ("-DHOST_WARP",) if cupy.threads % 32 == 0 else ()
+        self._library, self._kernels = compiled(Path(path).read_text(), flags)
 
     def get_function(self, name):
         return Kernel(self._cupy, self._library, name, self._kernels[name])
 
 
 @lru_cache(maxsize=64)
-def compiled(code):
+def compiled(code, flags=()):
     """Return the program as a library of the host, and the kinds of its kernels' arguments."""
-    key = hashlib.sha256((code + HOST_H.read_text() + " ".join(FLAGS)).encode()).hexdigest()[:24]
+    key = hashlib.sha256((code + HOST_H.read_text() + " ".join([*FLAGS, *flags])).encode()).hexdigest()[:24]
     folder = HOST_H.parent / "__pycache__"
     library, text = folder / f"{key}.so", folder / f"{key}.ii"
     if not library.exists():
@@ -180,7 +181,9 @@ def compiled(code):
             source.write_text(code)
             for out, more in ((text, ["-E", "-P"]), (library, [])):
                 made = Path(scratch) / out.name
-                subprocess.run([str(COMPILER), *FLAGS, *more, str(source), "-o", str(made)], check=True)
+                subprocess.run(
+                    [str(COMPILER), *FLAGS, *flags, *more, str(source), "-o", str(made)], check=True
+                )
                 made.rename(out)
     kernels = {}
     for name, parameters in DECLARATION.findall(text.read_text()):

@@ -137,6 +137,16 @@ def test_threads_of_a_block_that_work_together_meet_at_the_barriers(open_gpu, fr
         assert differing(made, on_cpu(stack, weights, noises, options)) == []
 
 
+@pytest.mark.parametrize("frames", [3, 20, 64, 70, 300])
+@pytest.mark.parametrize(
+    "options", [Options(), Options(reject="sigma", kappa=(2.0, 2.5))], ids=["winsor", "sigma"]
+)
+def test_the_lanes_of_a_warp_make_the_planes_of_the_cpu(open_gpu, frames, options):
+    stack, weights, noises = columns(frames, pixels=150)
+    made = on_device(open_gpu(threads=32), stack, weights, noises, options)
+    assert differing(made, on_cpu(stack, weights, noises, options)) == []
+
+
 @given(stacks(max_frames=12, max_pixels=8), st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_order_of_the_frames_changes_the_counts_and_none_counts_nan(device, stack, data):

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import click
 import numpy as np
 from groups import Size, group_of, make_group, title_of
 from numpy.typing import NDArray
-from rejection import samples_of
+from rejection import PERIOD, samples_of
 from running import machine, table
 
 from zmtile import Options, build_tile
@@ -34,6 +35,14 @@ from zmtile.stacking.warp import Block
 # fp32 instructions that a multiprocessor issues in a cycle, by compute capability; later ones as the last.
 _FP32_LANES = {(7, 0): 64, (7, 5): 64, (8, 0): 64, (8, 6): 128}
 _COMBINE = 25
+HEADS = (
+    "frames",
+    "winsor, Msamples/s",
+    "bound by reading",
+    "bound by arithmetic",
+    "instructions a sample (sort + search + combine)",
+    "of the roofline",
+)
 _PER_TURN = 5
 
 
@@ -93,30 +102,41 @@ def _turns(column: NDArray[np.float32]) -> int:
     return count
 
 
+def stack_on_device(device: Device, frames: int, pixels: int) -> Any:
+    """Return what `samples_of` draws, (1, frames, pixels); what is repeated is repeated on the device."""
+    made = device.empty(frames * pixels, np.float32)
+    some = device.put(samples_of(frames, -(-PERIOD // frames)).ravel()[:PERIOD])
+    for start in range(0, len(made), PERIOD):
+        part = made[start : start + PERIOD]
+        part[...] = some[: len(part)]
+    return made.reshape(1, frames, pixels)
+
+
 def rejection_row(device: Device, frames: int, samples: float, copied: float, repeats: int) -> list[str]:
     """Return how fast the kernel is, and what bounds it."""
-    stack = samples_of(frames, round(samples * 1e6 / frames))
-    pixels = stack.shape[1]
+    pixels = round(samples * 1e6 / frames)
     even = np.ones((frames, 1), np.float32)
     reject = RejectionOnDevice(device, even, even, Options())
-    block, given = Block(0, 0, 1, pixels), device.put(stack[None])
+    block, given = Block(0, 0, 1, pixels), stack_on_device(device, frames, pixels)
 
     def work() -> None:
         with device.at_work():
             reject.compute(given, None, range(frames), block, block)
 
-    rate = stack.size / best(work, repeats) / 1e6
-    needed = 2 * len(comparators(frames)) / frames + _PER_TURN * turns(stack[:, :4096]) + _COMBINE
+    rate = frames * pixels / best(work, repeats) / 1e6
+    sort = 2 * len(comparators(frames)) / frames
+    search = _PER_TURN * turns(samples_of(frames, 4096))
+    needed = sort + search + _COMBINE
     lanes = _FP32_LANES[max(known for known in _FP32_LANES if known <= device.facts.capability)]
     issued = device.facts.multiprocessors * lanes * clock() / needed / 1e6
     read = copied / 4 / 1e6
-    roof = min(issued, read)
     return [
         str(frames),
         f"{rate:.0f}",
         f"{read:.0f}",
-        f"{issued:.0f} ({needed:.0f} a sample)",
-        f"{rate / roof:.0%}",
+        f"{issued:.0f}",
+        f"{sort:.0f} + {search:.0f} + {_COMBINE}",
+        f"{rate / min(issued, read):.0%}",
     ]
 
 
@@ -138,8 +158,13 @@ def main(
     copied = copy_bandwidth(device, repeats)
     facts = device.facts
     click.echo(f"{machine()}\n{facts}\ncopy bandwidth {copied / 1e9:.0f} GB/s\n")
-    heads = ("frames", "winsor, Msamples/s", "bound by reading", "bound by arithmetic", "of the roofline")
-    click.echo(table(heads, [rejection_row(device, n, samples, copied, repeats) for n in counts]))
+    rows = []
+    for n in counts:
+        rows.append(rejection_row(device, n, samples, copied, repeats))
+        click.echo(
+            ", ".join(f"{name} {value}" for name, value in zip(HEADS, rows[-1], strict=True)), err=True
+        )
+    click.echo(table(HEADS, rows))
     plan = plan_tile([group_of(second)])
     home = plan.frames[plan.reference_index]
 
@@ -150,14 +175,17 @@ def main(
     def build(backend: str) -> float:
         return best(lambda: build_tile([group_of(whole)], resources=Resources(backend=backend)), 2)
 
-    rows = []
+    passes = []
     for name, spec, run in (
         ("second pass", second, lambda gpu: stack(device if gpu else None)),
         ("whole build", whole, lambda gpu: build("gpu" if gpu else "cpu")),
     ):
-        cpu, gpu = run(False), run(True)
-        rows.append([f"{name}, {title_of(spec)}", f"{cpu:.2f}", f"{gpu:.2f}", f"{cpu / gpu:.1f}"])
-    click.echo("\n" + table(("", f"CPU, {Resources().workers} threads, s", "GPU, s", "times"), rows))
+        gpu = run(True)
+        click.echo(f"{name}: GPU {gpu:.2f} s", err=True)
+        cpu = run(False)
+        click.echo(f"{name}: CPU {cpu:.2f} s", err=True)
+        passes.append([f"{name}, {title_of(spec)}", f"{cpu:.2f}", f"{gpu:.2f}", f"{cpu / gpu:.1f}"])
+    click.echo("\n" + table(("", f"CPU, {Resources().workers} threads, s", "GPU, s", "times"), passes))
 
 
 if __name__ == "__main__":

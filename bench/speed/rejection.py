@@ -28,13 +28,15 @@ from zmtile.progress import NullProgress
 from zmtile.stacking.clip import BLOCK_BYTES
 from zmtile.stacking.rejection import rejection
 
+# Samples that are drawn.
+PERIOD = 2**20
 _MOST_FRAMES_OF_OTHERS = 100  # they take minutes with more
 
 
 def samples_of(frames: int, pixels: int) -> NDArray[np.float32]:
-    """Draw a stack (frames, pixels); what 2^20 samples look like is repeated, which no pixel can know."""
+    """Draw a stack (frames, pixels); `PERIOD` samples are repeated, which no pixel can know."""
     rng = np.random.default_rng(frames)
-    some = rng.normal(1000.0, 30.0, 2**20).astype(np.float32)
+    some = rng.normal(1000.0, 30.0, PERIOD).astype(np.float32)
     some[rng.random(some.size) < 0.01] += 2000.0
     some[rng.random(some.size) < 0.03] = np.nan
     return np.resize(some, (frames, pixels))

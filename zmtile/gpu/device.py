@@ -137,13 +137,20 @@ class Device:
         self._kernel(frames_program(), name)((max(blocks, 1),), (THREADS,), arguments)
 
     def launch_stack(
-        self, name: str, size: int, method: str, blocks: int, shared: int, *arguments: Any
+        self,
+        name: str,
+        size: int,
+        method: str,
+        blocks: int,
+        shared: int,
+        *arguments: Any,
+        threads: int = THREADS,
     ) -> None:
         """Run a kernel of `stack_program` in so many blocks, each with `shared` bytes of shared memory."""
         kernel = self._kernel(stack_program(size, method), name)
         if shared > kernel.max_dynamic_shared_size_bytes:
             kernel.max_dynamic_shared_size_bytes = shared
-        kernel((blocks,), (THREADS,), arguments, shared_mem=shared)
+        kernel((blocks,), (threads,), arguments, shared_mem=shared)
 
     def _kernel(self, text: str, name: str) -> Any:
         """Return a kernel of a program, loaded once."""

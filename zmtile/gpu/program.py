@@ -24,7 +24,7 @@ __all__ = [
 
 # What is done to frames and to whole bands, and what is done to the samples of a pixel.
 FRAMES = ("base.cuh", "geometry.cuh", "develop.cuh", "demosaic.cuh", "bend.cuh", "warp.cuh", "grow.cuh")
-STACK = ("base.cuh", "columns.cuh", "reject.cuh", "stack.cuh")
+STACK = ("base.cuh", "columns.cuh", "reject.cuh", "stack.cuh", "bounds.cuh", "together.cuh", "search.cuh")
 # Both back ends round alike: no fused multiply-add; roots and quotients as IEEE 754 has them.
 OPTIONS = ("-std=c++17", "-fmad=false", "-prec-div=true", "-prec-sqrt=true", "-ftz=false")
 # Threads of a block.
@@ -33,11 +33,19 @@ THREADS = 128
 LANES = 32
 # Sizes for which a thread holds the samples itself. Each is a program of its own, so they are few.
 OWN = (4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+# Sizes for which a warp holds them: powers of two.
+TOGETHER = (128, 256, 512, 1024, 2048)
+# Rejections that search sigma.
+SEARCHING = ("sigma", "winsor")
+# Pixels that a warp reads at a time: their samples of a frame fill a sector of memory.
+GROUP = 8
+TUNING = {"FEW": 4, "UNROLL": 4, "PER": 4, "SPLIT": 1}
 
 
-def own_size(frames: int) -> int:
+def own_size(frames: int, method: str) -> int:
     """Return the size of the program for so many frames; 0 for the one that takes any number."""
-    return next((size for size in OWN if frames <= size), 0)
+    sizes = (*OWN, *TOGETHER) if method in SEARCHING else OWN
+    return next((size for size in sizes if frames <= size), 0)
 
 
 @lru_cache(maxsize=1)
@@ -72,6 +80,10 @@ def stack_program(size: int, method: str) -> str:
         "METHOD": bounds.METHODS[method],
         "ITERATIVE": int(method in ("none", "sigma", "winsor")),
         "OWN_SIZE": size,
+        "MOST_OWN": OWN[-1],
+        "SEARCHING": int(method in SEARCHING),
+        "GROUP": GROUP,
+        **TUNING,
         "LANES": LANES,
         "THREADS": THREADS,
         "WINSOR_CLIP": winsor.CLIP,
@@ -81,7 +93,7 @@ def stack_program(size: int, method: str) -> str:
         "MAD_SCALE": bounds.MAD_SCALE,
         "MEDIAN_VARIANCE": uncertainty.MEDIAN_VARIANCE,
         "LEAST_UNCERT": reject.LEAST_UNCERT,
-        "NETWORK(x)": " ".join(_exchanges(size)),
+        "NETWORK(x)": " ".join(_exchanges(size if size <= OWN[-1] else 0)),
     }
     return _text(defines, STACK)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zmtile.gpu.device import NULL, Device
 from zmtile.gpu.geometry import RULE
-from zmtile.gpu.program import LANES, THREADS, own_size, stages
+from zmtile.gpu.program import LANES, OWN, SEARCHING, THREADS, TUNING, own_size, stages
 from zmtile.kernels.bounds import METHODS
 from zmtile.options import Options
 from zmtile.stacking.planes import Planes
@@ -164,18 +164,36 @@ class RejectionOnDevice:
             *bounds,
             tally,
         )
-        size, name = own_size(frames), _METHOD_NAMES[method]
-        if size:
-            blocks = min(-(-pixels // THREADS), 2 * self._most_blocks)
-            shared = 4 * frames * (THREADS + 3)
-            device.launch_stack("stack_own", size, name, blocks, shared, *arguments)
-            return
-        pairs, begins = stages(frames)
-        plan = self._columns(frames, pixels, name)
-        scratch = device.empty(plan.floats, np.float32) if plan.floats else NULL
-        sums = device.empty(plan.doubles, np.float64) if plan.doubles else NULL
-        columns = (device.put(pairs), device.put(begins), np.int32(len(begins) - 1), scratch, sums)
-        device.launch_stack("stack_shared", size, name, plan.blocks, plan.shared, *arguments, *columns)
+        name = _METHOD_NAMES[method]
+        size, searching = own_size(frames, name), name in SEARCHING
+        together = _together(frames, self._device.facts.shared_bytes) if size > OWN[-1] else (1, 1)
+        if not together[1]:
+            size = 0
+        if size > OWN[-1]:
+            each, columns = together
+            blocks = min(-(-pixels // 32), each * self._device.facts.multiprocessors)
+            shared = 4 * _padded(frames) * columns
+            device.launch_stack(
+                "search_warp", size, name, blocks, shared, *arguments, np.int32(columns), threads=32
+            )
+        elif size:
+            shared = 8 * size * THREADS if searching else 0
+            kernel = "search_own" if searching else "bounds_own"
+            blocks = min(-(-pixels // THREADS), self._most_blocks)
+            device.launch_stack(kernel, size, name, blocks, shared, *arguments)
+        else:
+            pairs, begins = stages(frames)
+            plan = self._columns(frames, pixels, name)
+            scratch = device.empty(plan.floats, np.float32) if plan.floats else NULL
+            sums = device.empty(plan.doubles, np.float64) if plan.doubles else NULL
+            network = (device.put(pairs), device.put(begins), np.int32(len(begins) - 1), scratch, sums)
+            device.launch_stack("bounds_shared", size, name, plan.blocks, plan.shared, *arguments, *network)
+        shared = 12 * frames
+        counters = shared <= 48 * 1024
+        blocks = min(-(-pixels // (THREADS * TUNING["PER"])), self._most_blocks)
+        device.launch_stack(
+            "combine_planes", size, name, blocks, shared * counters, *arguments, np.int32(counters)
+        )
 
     @property
     def _most_blocks(self) -> int:
@@ -195,7 +213,7 @@ class RejectionOnDevice:
 
     def scratch_bytes(self, frames: int, pixels: int) -> int:
         """Return the bytes of scratch memory for an area, beside what `result_bytes` tells."""
-        if own_size(frames):
+        if own_size(frames, self._options.reject):
             return 0
         plan = self._columns(frames, pixels, self._options.reject)
         return 4 * plan.floats + 8 * plan.doubles + stages(frames)[0].nbytes
@@ -240,6 +258,22 @@ class RejectionOnDevice:
         chosen = recombination(options, frames)
         self._stack(chosen, samples, shares, weights, noises, nowhere, again, unused, (NULL, NULL), tally)
         device.launch("put_back", pixels, touched, np.int64(pixels), *again, *floats)
+
+
+def _padded(frames: int) -> int:
+    """Return the rows of a column in shared memory: they lie four by four."""
+    return -(-frames // 4) * 4
+
+
+def _together(frames: int, shared: int) -> tuple[int, int]:
+    """Return how many warps of a multiprocessor hold the most columns of so many frames, and how many each."""
+    column, kept = 4 * _padded(frames), 1024  # of each block for CUDA
+
+    def columns(warps: int) -> int:
+        return max(0, min(31, ((shared + kept) // warps - kept) // column))  # odd: fewer lanes meet in a bank
+
+    warps = max(range(4, 25), key=lambda warps: warps * columns(warps))
+    return warps, columns(warps)
 
 
 def _inside(block: Block, area: Block) -> tuple[int, int]:

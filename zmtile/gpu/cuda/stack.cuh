@@ -36,14 +36,15 @@ __device__ __forceinline__ float reached(float free, float bound, float apart)
 }
 
 // Noise of the median of the survivors, as if it scattered no more than a mean.
-__device__ float median_noise(const Inputs& in, const float* own, Index apart, float lower, float upper, bool clamp)
+NOT_INLINE float median_noise(
+    const float* noises, int frames, const float* own, Index apart, float lower, float upper, bool clamp)
 {
     float kept = 0.0f, squares = 0.0f;
-    for (int i = 0; i < in.frames; i++) {
+    for (int i = 0; i < frames; i++) {
         const float x = own[i * apart];
         if ((clamp && x == x) || (lower <= x && x <= upper)) {
             kept = kept + 1.0f;
-            squares = squares + in.noises[i] * in.noises[i];
+            squares = squares + noises[i] * noises[i];
         }
     }
     float error = sqrtf(squares) / kept;
@@ -51,10 +52,10 @@ __device__ float median_noise(const Inputs& in, const float* own, Index apart, f
     for (int turn = 0; turn < 8; turn++) {
         float total = 0.0f;
         squares = 0.0f;
-        for (int i = 0; i < in.frames; i++) {
+        for (int i = 0; i < frames; i++) {
             const float x = own[i * apart];
             if ((clamp && x == x) || (lower <= x && x <= upper)) {
-                const float variance = in.noises[i] * in.noises[i];
+                const float variance = noises[i] * noises[i];
                 const float influence = 1.0f / (variance + MEDIAN_VARIANCE * error * error);
                 total = total + sqrtf(influence);
                 squares = squares + influence * variance;
@@ -113,49 +114,13 @@ __device__ __forceinline__ void bounds_of(
         *centre = median(column, first, last);
 }
 
-// Sum the survivors about the centre, and write what becomes of the pixel. All threads of a warp come by, those
-// without a pixel (live false) too. own: the pixel's samples in the frames' order, `apart` floats from one to the next.
-// seen: (frames, 3) counters of the block, or null to count in the tally itself.
-__device__ __forceinline__ void combine(
-    const Inputs& in, const Outputs& out, const Rejection& rule, Index pixel, bool live, const float* own, Index apart,
-    int count, float lower, float upper, float centre, unsigned int* seen)
+// Write what becomes of a pixel.
+__device__ __forceinline__ void put(
+    const Inputs& in, const Outputs& out, const Rejection& rule, Index pixel, float lower, float upper, float centre,
+    int nlow, int nhigh, float sum_w, float sum_p, float spread_n, float shift, float drift, float spread)
 {
-    float nlow = 0.0f, nhigh = 0.0f, sum_w = 0.0f, sum_p = 0.0f, spread_n = 0.0f;
-    float shift = 0.0f, drift = 0.0f, spread = 0.0f;
-    const float drop = rule.clamp ? 0.0f : 1.0f;
-    const bool counted = live && pixel >= in.count_from && pixel < in.count_to;
-    for (int i = 0; i < in.frames; i++) {
-        float weight = in.weights[i];
-        const float noise = in.noises[i];
-        if (in.shares && live) weight = weight * in.shares[i * in.pixels + pixel];
-        const float precision = in.precisions[i];
-        const float variance = (weight * noise) * (weight * noise);
-        float x = live ? own[i * apart] : NOT_A_NUMBER;
-        const bool low = x < lower, high = x > upper, here = x == x;
-        x = low ? lower : x;
-        x = high ? upper : x;
-        const float keep = (here ? 1.0f : 0.0f) - drop * ((low ? 1.0f : 0.0f) + (high ? 1.0f : 0.0f));
-        const float d = keep > 0.0f ? x - centre : 0.0f;
-        nlow = nlow + (low ? 1.0f : 0.0f);
-        nhigh = nhigh + (high ? 1.0f : 0.0f);
-        sum_w = sum_w + weight * keep;
-        sum_p = sum_p + precision * keep;
-        spread_n = spread_n + variance * keep;
-        shift = shift + weight * d;
-        drift = drift + precision * d;
-        spread = spread + precision * d * d;
-        const int kinds[3] = {
-            WARP_COUNT(counted && here), WARP_COUNT(counted && low), WARP_COUNT(counted && high)};
-        if (WARP_LEADER)
-            for (int kind = 0; kind < 3; kind++)
-                if (kinds[kind]) {
-                    if (seen) atomicAdd(seen + 3 * i + kind, (unsigned int)kinds[kind]);
-                    else atomicAdd(out.tally + 3 * i + kind, (unsigned long long)kinds[kind]);
-                }
-    }
-    if (!live) return;
-    const float kept = rule.clamp ? (float)count : (float)count - nlow - nhigh;
-    out.coverage[pixel] = (unsigned short)count;
+    const int count = out.coverage[pixel];
+    const float kept = rule.clamp ? (float)count : (float)(count - nlow - nhigh);
     out.rejlow[pixel] = (unsigned short)nlow;
     out.rejhigh[pixel] = (unsigned short)nhigh;
     out.weight[pixel] = sum_w;
@@ -174,7 +139,7 @@ __device__ __forceinline__ void combine(
         out.uncert[pixel] = noise;
         return;
     }
-    if (rule.use_median) noise = median_noise(in, own, apart, lower, upper, rule.clamp);
+    if (rule.use_median) noise = median_noise(in.noises, in.frames, in.samples + pixel, in.pixels, lower, upper, rule.clamp);
     const float scatter = spread - drift * (drift / sum_p);
     float error = noise * sqrtf(larger(scatter, 0.0f) / (kept - 1.0f));
     const float common = smaller(1.0f / (noise * sqrtf(sum_p)), 1.0f);
@@ -183,101 +148,116 @@ __device__ __forceinline__ void combine(
     out.uncert[pixel] = larger(error, LEAST_UNCERT * noise);
 }
 
+// Sum the survivors about the centre, and write what becomes of the pixels: each thread takes PER of them, a warp's width
+// apart. Their bounds and counts lie in the planes. seen: (frames, 3) counters of the block, or null to count in the
+// tally itself. SHARES: whether there are any.
+template <bool SHARES>
+__device__ __forceinline__ void combine(
+    const Inputs& in, const Outputs& out, const Rejection& rule, Index start, unsigned int* seen)
+{
+    float lower[PER], upper[PER], centre[PER];
+    float sum_w[PER], sum_p[PER], spread_n[PER], shift[PER], drift[PER], spread[PER];
+    unsigned int lost[PER];  // below, and above in the upper half
+    bool live[PER], counted[PER];
+#pragma unroll
+    for (int k = 0; k < PER; k++) {
+        const Index pixel = start + k * WARP_SIZE;
+        live[k] = pixel < in.pixels;
+        counted[k] = live[k] && pixel >= in.count_from && pixel < in.count_to;
+        lower[k] = live[k] ? out.image[pixel] : 0.0f;
+        upper[k] = live[k] ? out.uncert[pixel] : 0.0f;
+        centre[k] = live[k] ? out.weight[pixel] : 0.0f;
+        sum_w[k] = sum_p[k] = spread_n[k] = shift[k] = drift[k] = spread[k] = 0.0f;
+        lost[k] = 0;
+    }
+    const int lane = threadIdx.x % WARP_SIZE;
+    for (int i = 0; i < in.frames; i++) {
+        const float given = in.weights[i], noise = in.noises[i], precision = in.precisions[i];
+        unsigned int all_here = 0, all_lost = 0;
+        float samples[PER];
+#pragma unroll
+        for (int k = 0; k < PER; k++)
+            samples[k] = live[k] ? in.samples[i * in.pixels + start + k * WARP_SIZE] : NOT_A_NUMBER;
+#pragma unroll
+        for (int k = 0; k < PER; k++) {
+            float weight = given, x = samples[k];
+            if (SHARES && live[k]) weight = weight * in.shares[i * in.pixels + start + k * WARP_SIZE];
+            const float variance = (weight * noise) * (weight * noise);
+            const bool low = x < lower[k], high = x > upper[k];
+            bool here = x == x;
+            const unsigned int gone = (low ? 1u : 0u) + (high ? 1u << 16 : 0u);
+            lost[k] += gone;
+            if (counted[k]) {
+                all_here += here;
+                all_lost += gone;
+            }
+            if (rule.clamp) {
+                x = low ? lower[k] : x;
+                x = high ? upper[k] : x;
+            } else here = here && !low && !high;
+            const float d = here ? x - centre[k] : 0.0f;
+            sum_w[k] = sum_w[k] + (here ? weight : 0.0f);
+            sum_p[k] = sum_p[k] + (here ? precision : 0.0f);
+            spread_n[k] = spread_n[k] + (here ? variance : 0.0f);
+            shift[k] = shift[k] + weight * d;
+            drift[k] = drift[k] + precision * d;
+            spread[k] = spread[k] + precision * d * d;
+        }
+        all_here = WARP_SUM(all_here);
+        all_lost = WARP_SUM(all_lost);
+        for (int kind = lane; kind < 3; kind += WARP_SIZE) {
+            const unsigned int found = kind == 0 ? all_here : kind == 1 ? all_lost & 0xffff : all_lost >> 16;
+            if (found) {
+                if (seen) atomicAdd(seen + 3 * i + kind, found);
+                else atomicAdd(out.tally + 3 * i + kind, (unsigned long long)found);
+            }
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < PER; k++)
+        if (live[k])
+            put(in, out, rule, start + k * WARP_SIZE, lower[k], upper[k], centre[k], lost[k] & 0xffff, lost[k] >> 16,
+                sum_w[k], sum_p[k], spread_n[k], shift[k], drift[k], spread[k]);
+}
+
 #define STACK_ARGUMENTS \
     const float *samples, Index pixels, int frames, const float *weights, const float *shares, const float *noises, \
         const float *precisions, const Rejection *rule, const float *student, const float *widening, const double *critical, int table, \
         Index count_from, Index count_to, float *image, float *uncert, float *weight, unsigned short *coverage, \
         unsigned short *rejlow, unsigned short *rejhigh, float *lower, float *upper, unsigned long long *tally
 
-#define STACK_STRUCTS \
+#define STACK_INPUTS \
     const Inputs in = {samples, pixels,   frames,   weights, shares,     noises,  precisions, \
-                       student, widening, critical, table,   count_from, count_to}; \
+                       student, widening, critical, table,   count_from, count_to};
+#define STACK_OUTPUTS \
     const Outputs out = {image, uncert, weight, coverage, rejlow, rejhigh, lower, upper, tally};
 
-#if OWN_SIZE
-// Up to OWN_SIZE frames, a thread for each pixel. Its samples are read once: the column is sorted in registers, and
-// they stay in shared memory, in the frames' order, for the combination.
-extern "C" __global__ void __launch_bounds__(THREADS) stack_own(STACK_ARGUMENTS)
+// What the rejection finds of a pixel waits in its planes for the combination.
+__device__ __forceinline__ void put_bounds(
+    const Outputs& out, Index pixel, int count, float lower, float upper, float centre)
 {
-    STACK_STRUCTS
+    out.image[pixel] = lower;
+    out.uncert[pixel] = upper;
+    out.weight[pixel] = centre;
+    out.coverage[pixel] = (unsigned short)count;
+}
+
+// After one of the other kernels, which leave the bounds in the planes. counters: those of all frames fit the shared memory.
+extern "C" __global__ void __launch_bounds__(THREADS) combine_planes(STACK_ARGUMENTS, int counters)
+{
+    STACK_INPUTS
+    STACK_OUTPUTS
     DYNAMIC_SHARED(cells);
-    float* own = cells + threadIdx.x;
-    unsigned int* seen = (unsigned int*)(cells + frames * blockDim.x);
-    for (int k = threadIdx.x; k < 3 * frames; k += blockDim.x) seen[k] = 0;
+    unsigned int* seen = counters ? (unsigned int*)cells : 0;
+    for (int k = threadIdx.x; seen && k < 3 * frames; k += blockDim.x) seen[k] = 0;
     __syncthreads();
-    for (Index start = (Index)blockIdx.x * blockDim.x; start < pixels; start += ALL_THREADS) {
-        const Index pixel = start + threadIdx.x;
-        const bool live = pixel < pixels;
-        Own<OWN_SIZE> column;
-        int count = 0;
-#pragma unroll
-        for (int i = 0; i < OWN_SIZE; i++) {
-            const float x = live && i < frames ? samples[i * pixels + pixel] : NOT_A_NUMBER;
-            if (i < frames) own[i * blockDim.x] = x;
-            column.x[i] = x == x ? x : INF;
-            count += x == x;
-        }
-        NETWORK(column.x)
-        float lower, upper, centre;
-#if METHOD == ESD
-        double sums[OWN_SIZE], squares[OWN_SIZE];
-        bounds_of(column, count, *rule, critical, sums, squares, 1, &lower, &upper, &centre);
-#else
-        bounds_of(column, count, *rule, critical, 0, 0, 1, &lower, &upper, &centre);
-#endif
-        combine(in, out, *rule, pixel, live, own, blockDim.x, count, lower, upper, centre, seen);
-    }
+    const Rejection kept = *rule;
+    const Index warps = ALL_THREADS / WARP_SIZE;
+    for (Index group = FIRST_ITEM / WARP_SIZE; group * PER * WARP_SIZE < pixels; group += warps)
+        if (shares) combine<true>(in, out, kept, group * PER * WARP_SIZE + threadIdx.x % WARP_SIZE, seen);
+        else combine<false>(in, out, kept, group * PER * WARP_SIZE + threadIdx.x % WARP_SIZE, seen);
     __syncthreads();
-    for (int k = threadIdx.x; k < 3 * frames; k += blockDim.x)
+    for (int k = threadIdx.x; seen && k < 3 * frames; k += blockDim.x)
         if (seen[k]) atomicAdd(tally + k, (unsigned long long)seen[k]);
 }
-#else
-// Any number of frames: a block sorts LANES pixels together, then each of its first threads has one of them.
-// pairs: the comparators of a network, in stages that begin at stages[s] and are independent within.
-// scratch: (blocks, frames, LANES) floats, or null if they fit shared memory; sums: (blocks, 2, frames, LANES) for ESD.
-extern "C" __global__ void __launch_bounds__(THREADS) stack_shared(
-    STACK_ARGUMENTS, const int2* pairs, const int* stages, int stage_count, float* scratch, double* sums)
-{
-    STACK_STRUCTS
-    DYNAMIC_SHARED(cells);
-    const Index block_cells = (Index)frames * LANES;
-    float* tile = scratch ? scratch + blockIdx.x * block_cells : cells;
-    double* sum = sums ? sums + 2 * blockIdx.x * block_cells : 0;
-    for (Index start = (Index)blockIdx.x * LANES; start < pixels; start += (Index)gridDim.x * LANES) {
-        for (Index q = threadIdx.x; q < block_cells; q += blockDim.x) {
-            const Index pixel = start + q % LANES;
-            const float x = pixel < pixels ? samples[q / LANES * pixels + pixel] : NOT_A_NUMBER;
-            tile[q] = x == x ? x : INF;
-        }
-        __syncthreads();
-        for (int s = 0; s < stage_count; s++) {
-            const Index items = (Index)(stages[s + 1] - stages[s]) * LANES;
-            for (Index q = threadIdx.x; q < items; q += blockDim.x) {
-                const int2 pair = pairs[stages[s] + q / LANES];
-                float* upper_row = tile + (Index)pair.x * LANES + q % LANES;
-                float* lower_row = tile + (Index)pair.y * LANES + q % LANES;
-                const float u = *upper_row, v = *lower_row;
-                *upper_row = u < v ? u : v;
-                *lower_row = u < v ? v : u;
-            }
-            __syncthreads();
-        }
-        for (int lane = threadIdx.x; lane < LANES; lane += blockDim.x) {
-            Shared column = {tile + lane};
-            int below = 0, count = frames;  // absent samples are the last ones: where they begin, by bisection
-            while (below < count) {
-                const int middle = (below + count) >> 1;
-                if (column.at(middle) < INF) below = middle + 1;
-                else count = middle;
-            }
-            float lower, upper, centre;
-            bounds_of(
-                column, count, *rule, critical, sum + lane, sum + block_cells + lane, LANES, &lower, &upper, &centre);
-            combine(
-                in, out, *rule, start + lane, start + lane < pixels, samples + start + lane, pixels, count, lower,
-                upper, centre, 0);
-        }
-        __syncthreads();
-    }
-}
-#endif
+
