@@ -15,7 +15,10 @@ __all__ = [
     "LANES",
     "OPTIONS",
     "OWN",
+    "PER",
+    "SEARCHING",
     "THREADS",
+    "TOGETHER",
     "frames_program",
     "own_size",
     "stack_program",
@@ -37,9 +40,10 @@ OWN = (4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 TOGETHER = (128, 256, 512, 1024, 2048)
 # Rejections that search sigma.
 SEARCHING = ("sigma", "winsor")
-# Pixels that a warp reads at a time: their samples of a frame fill a sector of memory.
-GROUP = 8
-TUNING = {"FEW": 4, "UNROLL": 4, "PER": 4, "SPLIT": 1}
+# Pixels that a warp reads at a time.
+GROUP = 4
+# Pixels that a thread combines at a time.
+PER = 4
 
 
 def own_size(frames: int, method: str) -> int:
@@ -83,7 +87,7 @@ def stack_program(size: int, method: str) -> str:
         "MOST_OWN": OWN[-1],
         "SEARCHING": int(method in SEARCHING),
         "GROUP": GROUP,
-        **TUNING,
+        "PER": PER,
         "LANES": LANES,
         "THREADS": THREADS,
         "WINSOR_CLIP": winsor.CLIP,

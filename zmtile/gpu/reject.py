@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zmtile.gpu.device import NULL, Device
 from zmtile.gpu.geometry import RULE
-from zmtile.gpu.program import LANES, OWN, SEARCHING, THREADS, TUNING, own_size, stages
+from zmtile.gpu.program import LANES, OWN, PER, SEARCHING, THREADS, own_size, stages
 from zmtile.kernels.bounds import METHODS
 from zmtile.options import Options
 from zmtile.stacking.planes import Planes
@@ -190,7 +190,7 @@ class RejectionOnDevice:
             device.launch_stack("bounds_shared", size, name, plan.blocks, plan.shared, *arguments, *network)
         shared = 12 * frames
         counters = shared <= 48 * 1024
-        blocks = min(-(-pixels // (THREADS * TUNING["PER"])), self._most_blocks)
+        blocks = min(-(-pixels // (THREADS * PER)), self._most_blocks)
         device.launch_stack(
             "combine_planes", size, name, blocks, shared * counters, *arguments, np.int32(counters)
         )
@@ -266,13 +266,16 @@ def _padded(frames: int) -> int:
 
 
 def _together(frames: int, shared: int) -> tuple[int, int]:
-    """Return how many warps of a multiprocessor hold the most columns of so many frames, and how many each."""
+    """Return how many warps of a multiprocessor search columns of so many frames, and how many each has.
+
+    Those that hold the most, but 12 if half of their lanes have one.
+    """
     column, kept = 4 * _padded(frames), 1024  # of each block for CUDA
 
     def columns(warps: int) -> int:
         return max(0, min(31, ((shared + kept) // warps - kept) // column))  # odd: fewer lanes meet in a bank
 
-    warps = max(range(4, 25), key=lambda warps: warps * columns(warps))
+    warps = 12 if columns(12) >= 16 else max(range(4, 25), key=lambda warps: warps * columns(warps))
     return warps, columns(warps)
 
 

@@ -27,11 +27,8 @@ struct Search {
         turn = 0;
         settled = false;
     }
-    template <bool BELOW, bool ABOVE>
     __device__ __forceinline__ void add(float x, float* total, float* square) const {
-        float d = x - centre;
-        if (BELOW) d = fmaxf(d, -high);
-        if (ABOVE) d = fminf(d, high);
+        const float d = fminf(fmaxf(x - centre, -high), high);
         *total = *total + d;
         *square = *square + d * d;
     }
@@ -73,44 +70,25 @@ struct Search {
     }
 };
 
-// Fours of rows that are unrolled.
-constexpr int TURN_FOURS = UNROLL;
-
-// Add rows of all lanes; only those below the centre can be too low, only those above too high.
-template <bool BELOW, bool ABOVE>
-__device__ __forceinline__ void add_rows(
-    const Search& lane, const float*& four, int fours, float* total, float* square)
-{
-#pragma unroll TURN_FOURS
-    for (int i = 0; i < fours; i++) {
-        const float4 x = *(const float4*)four;
-        lane.add<BELOW, ABOVE>(x.x, total, square);
-        lane.add<BELOW, ABOVE>(x.y, total, square);
-        lane.add<BELOW, ABOVE>(x.z, total, square);
-        lane.add<BELOW, ABOVE>(x.w, total, square);
-        four += lane.apart;
-    }
-}
+// As an H100 likes it best: lanes that may be done before the others wait for them, and fours of rows unrolled.
+constexpr int FEW = OWN_SIZE <= MOST_OWN ? 12 : 4, TURN_FOURS = OWN_SIZE <= MOST_OWN ? 4 : 8;
 
 // Turns of all lanes of a warp until FEW of them have settled, or all.
 __device__ __forceinline__ void turns(Search& lane, int fours)
 {
     int left;
     const int busy = WARP_COUNT(lane.busy), few = busy > FEW ? busy - FEW : 0;
-#if SPLIT
-    const int half = (lane.a + lane.b) >> 1;
-    const int below = WARP_MIN(lane.busy ? half >> 2 : fours), above = WARP_MAX(lane.busy ? (half + 3) >> 2 : 0);
-#endif
     do {
         float total = 0.0f, square = 0.0f;
         const float* four = lane.column;
-#if SPLIT
-        add_rows<true, false>(lane, four, below, &total, &square);
-        add_rows<true, true>(lane, four, above - below, &total, &square);
-        add_rows<false, true>(lane, four, fours - above, &total, &square);
-#else
-        add_rows<true, true>(lane, four, fours, &total, &square);
-#endif
+#pragma unroll TURN_FOURS
+        for (int i = 0; i < fours; i++, four += lane.apart) {
+            const float4 x = *(const float4*)four;
+            lane.add(x.x, &total, &square);
+            lane.add(x.y, &total, &square);
+            lane.add(x.z, &total, &square);
+            lane.add(x.w, &total, &square);
+        }
         if (lane.busy) lane.settle(total, square);
         left = WARP_COUNT(lane.busy && !lane.settled);
     } while (left > few);
