@@ -95,7 +95,7 @@ __device__ __forceinline__ void turns(Search& lane, int fours)
 }
 
 #define NO_PIXEL {cells, 4, 0, 0, 0, 0, 0, 0.0f, 2.0f, 0.0f, 0.0f, false, false}
-// The pixels of a warp: its share of the whole, in tens of warps' widths.
+// The pixels of a warp: its share of the whole, in widths of a warp.
 #define WARP_SHARE \
     const Index warps = ALL_THREADS / WARP_SIZE, warp = FIRST_ITEM / WARP_SIZE; \
     const Index share = (pixels + warps * WARP_SIZE - 1) / (warps * WARP_SIZE) * WARP_SIZE; \
