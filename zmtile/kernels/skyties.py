@@ -10,7 +10,7 @@ import numpy as np
 from zmtile.kernels import kernel
 from zmtile.kernels.order import median
 
-__all__ = ["biweight_ties", "common_sky", "less_medians", "less_surfaces"]
+__all__ = ["biweight_ties", "common_sky", "less_medians", "less_surfaces", "noise_and_excess"]
 
 
 @kernel
@@ -18,48 +18,54 @@ def common_sky(
     there: Any,
     change: Any,
     own: Any,
-    own_variance: Any,
+    first: int,
     level: Any,
-    error: Any,
+    other_first: int,
+    variance: Any,
     cell: float,
     factor: Any,
     floor: Any,
     sign: float,
-    kept: Any,
+    here: Any,
+    near: Any,
     difference: Any,
-    variance: Any,
 ) -> int:
     """Compare the sky of a frame, at its cells, with that of another.
 
     Between the cells of the other its sky is interpolated linearly; its error is that of the nearest.
+    Cells are those of all frames, one frame after the other.
 
     Parameters
     ----------
     there : (n, 2) float64
-        The cells' centres in pixels of the other frame.
+        The centres of the frame's cells in pixels of the other frame.
     change : (n,) float64
         Factor on the other's level, for its area of a pixel.
-    own, own_variance : (channels, n) float64
-        Sky of the frame and its variance, reference ADU.
-    level, error : (channels, rows, cols) float32
+    own : (channels, cells) float64
+        Sky, reference ADU.
+    first, other_first : int
+        Where the cells of the frame begin, and those of the other.
+    level : (channels, rows, cols) float32
         Mesh of the other frame, its own ADU.
+    variance : (channels, cells) float64
+        Of the sky, reference ADU².
     cell : float
-        Side of its cells, px.
+        Side of the other's cells, px.
     factor : (channels,) float64
         From its ADU to the reference's.
     floor : (channels,) float64
         Added to the variances, ADU².
     sign : float
         1 for other less own, -1 for own less other.
-    kept : (n,) int64
-        Written: the cells where the skies of both are known in all channels.
-    difference, variance : (channels, n) float64
-        Written, for these cells; every sample of the sky is seen twice, so the variance is doubled.
+    here, near : (n,) int32
+        Written: the cells where the skies of both are known in all channels, and the other's nearest.
+    difference : (channels, n) float64
+        Written, for these cells.
 
     Returns
     -------
     int
-        Cells kept.
+        Cells written.
     """
     channels, rows, cols = level.shape
     count = 0
@@ -71,7 +77,7 @@ def common_sky(
             continue
         j, i = min(int(x), cols - 2), min(int(y), rows - 2)
         u, v = x - j, y - i
-        near_i, near_j = int(np.rint(y)), int(np.rint(x))
+        nearest = other_first + int(np.rint(y)) * cols + int(np.rint(x))
         good = True
         for c in range(channels):
             other = (
@@ -81,15 +87,22 @@ def common_sky(
                 + level[c, i + 1, j + 1] * (u * v)
             )
             other *= factor[c] * change[n]
-            spread = own_variance[c, n] + (error[c, near_i, near_j] * factor[c]) ** 2 + floor[c]
-            good = good and math.isfinite(other) and math.isfinite(own[c, n]) and math.isfinite(spread)
-            difference[c, count] = sign * (other - own[c, n])
-            # A frame without noise has meshes without error; any equal weight will do.
-            variance[c, count] = 2.0 * (spread if spread > 0.0 else 1e-12)
+            known = own[c, first + n]
+            spread = _spread(variance[c, first + n], variance[c, nearest], floor[c])
+            good = good and math.isfinite(other) and math.isfinite(known) and math.isfinite(spread)
+            difference[c, count] = sign * (other - known)
         if good:
-            kept[count] = n
+            here[count], near[count] = np.int32(first + n), np.int32(nearest)
             count += 1
     return count
+
+
+@kernel
+def _spread(own: float, other: float, floor: float) -> float:
+    """Return the variance of the difference of two cells."""
+    spread = own + other + floor
+    # A frame without noise has meshes without error; any equal weight will do.
+    return spread if not spread <= 0.0 else 1e-12
 
 
 @kernel
@@ -105,7 +118,9 @@ def less_medians(difference: Any, starts: Any, left: Any) -> None:
 
 
 @kernel
-def less_surfaces(u: Any, v: Any, difference: Any, starts: Any, ends: Any, surface: Any, left: Any) -> None:
+def less_surfaces(
+    u: Any, v: Any, here: Any, difference: Any, starts: Any, ends: Any, surface: Any, left: Any
+) -> None:
     """Fill `left` (n,) with the differences less those of the surfaces (frames, terms) of their pair."""
     share = np.zeros(6)
     for p in range(starts.size - 1):
@@ -113,16 +128,44 @@ def less_surfaces(u: Any, v: Any, difference: Any, starts: Any, ends: Any, surfa
             share[i] = surface[ends[p, 0], i] - surface[ends[p, 1], i]
         a, b, c, d, e, f = share[0], share[1], share[2], share[3], share[4], share[5]
         for n in range(starts[p], starts[p + 1]):
-            x, y = u[n], v[n]
+            x, y = u[here[n]], v[here[n]]
             left[n] = difference[n] - (a + b * x + c * y + d * (x * x) + e * (x * y) + f * (y * y))
+
+
+@kernel
+def noise_and_excess(
+    here: Any, near: Any, variance: Any, floor: Any, starts: Any, left: Any, scratch: Any
+) -> tuple[float, float]:
+    """Return the median of |left| in sigma of the noise of the meshes, and that of the noise's variance.
+
+    Parameters
+    ----------
+    here, near, variance, floor, starts : arrays
+        As for `biweight_ties`.
+    left : (n,) float64
+        One at least.
+    scratch : (n,) float64
+    """
+    for p in range(starts.size - 1):
+        for n in range(starts[p], starts[p + 1]):
+            own = _spread(variance[here[n]], variance[near[n]], floor[p])
+            scratch[n] = abs(left[n] / math.sqrt(own))
+    pull = median(scratch, left.size)
+    for p in range(starts.size - 1):
+        for n in range(starts[p], starts[p + 1]):
+            scratch[n] = _spread(variance[here[n]], variance[near[n]], floor[p])
+    return pull, median(scratch, left.size)
 
 
 @kernel
 def biweight_ties(
     u: Any,
     v: Any,
+    here: Any,
+    near: Any,
     difference: Any,
     variance: Any,
+    floor: Any,
     starts: Any,
     tuning: float,
     least: float,
@@ -134,10 +177,16 @@ def biweight_ties(
 
     Parameters
     ----------
-    u, v : (n,) float64
-        The cells of all pairs.
-    difference, variance, left : (n,) float64
-        At these cells; `left` by the surfaces as they are.
+    u, v : (cells,) float64
+        Places of the cells of all frames.
+    here, near : (n,) int32
+        Which of them are compared.
+    difference, left : (n,) float64
+        Of their skies; `left` by the surfaces as they are.
+    variance : (cells,) float64
+        Of the sky. Every sample of it is seen twice, so that of a difference is doubled.
+    floor : (pairs,) float64
+        Added to the variances of a pair.
     starts : (pairs + 1,) int64
         Where the cells of each pair begin.
     tuning : float
@@ -153,7 +202,7 @@ def biweight_ties(
     most = 0
     for p in range(starts.size - 1):
         most = max(most, starts[p + 1] - starts[p])
-    scratch = np.empty(most)
+    scratch, x, y = np.empty(most), np.empty(most), np.empty(most)
     moment, first_moment = np.empty(15), np.empty(6)
     for p in range(starts.size - 1):
         first, last = starts[p], starts[p + 1]
@@ -166,8 +215,11 @@ def biweight_ties(
                 away = left[n] / (tuning * sigma)
                 share = 1.0 - min(away * away, 1.0)
                 share = max(share * share, least)
-            scratch[n - first] = share / variance[n]
-        _moments(terms, u[first:last], v[first:last], scratch, difference[first:last], moment, first_moment)
+            spread = _spread(variance[here[n]], variance[near[n]], floor[p])
+            scratch[n - first] = share / (2.0 * spread)
+            x[n - first], y[n - first] = u[here[n]], v[here[n]]
+        size = last - first
+        _moments(terms, x[:size], y[:size], scratch, difference[first:last], moment, first_moment)
         # The places of u^i v^j among the moments: their order is that of the terms.
         for i in range(terms):
             pull[p, i] = first_moment[i]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zmtile.frames.frame import Frame
 from zmtile.frames.measure import FrameStats
 from zmtile.kernels.order import median
-from zmtile.kernels.skyties import biweight_ties, common_sky, less_medians, less_surfaces
+from zmtile.kernels.skyties import biweight_ties, common_sky, less_medians, less_surfaces, noise_and_excess
 from zmtile.matching.pairs import Pair, ends_of, solve_ties
 from zmtile.parallel import run_parallel
 from zmtile.progress import NullProgress
@@ -97,24 +97,39 @@ def sky_surfaces(
     common = _common_sky(stats, maps, pairs, factor, frames[reference])
 
     def solved(c: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        left = np.empty_like(common.u)
-        less_medians(common.difference[c], common.starts, left)
-        slope = np.hypot(SLOPE_PRIOR * noise[:, c], _mad(left))
+        difference, starts = common.difference[c], common.starts
+        spread = common.variance[c], np.ascontiguousarray(common.floor[:, c])
+        left, scratch = np.empty_like(difference), np.empty_like(difference)
+        less_medians(difference, starts, left)
+        slope = np.hypot(SLOPE_PRIOR * noise[:, c], _mad(left, scratch))
         solution, tied = np.zeros((count, 1)), np.zeros(count, bool)
         # Planes first: what they leave beyond the noise tells how much the skies of the group bend.
         for part in range(min(degree, 1), degree + 1):
             flat = terms_of(part)
-            bend = np.hypot(BEND_PRIOR * noise[:, c], BEND_OF_RESIDUAL * _excess(common.variance[c], left))
+            excess = _excess(*common.cells, *spread, starts, left, scratch)
+            bend = np.hypot(BEND_PRIOR * noise[:, c], BEND_OF_RESIDUAL * excess)
             size = np.column_stack([slope, slope, bend, bend, bend])[:, : flat - 1]
             rows = local[:, : flat - 1, :flat]
             expected = np.matmul(rows.transpose(0, 2, 1), rows / size[:, :, None] ** 2)
             solution = np.pad(solution, ((0, 0), (0, flat - solution.shape[1])))
             block, pull = np.empty((len(common.ends), flat, flat)), np.empty((len(common.ends), flat))
-            cells = common.u, common.v, common.difference[c]
             for _ in range(_TURNS):
-                biweight_ties(*cells, common.variance[c], common.starts, _TUNING, _LEAST, left, block, pull)
+                biweight_ties(
+                    *common.places,
+                    *common.cells,
+                    difference,
+                    *spread,
+                    starts,
+                    _TUNING,
+                    _LEAST,
+                    left,
+                    block,
+                    pull,
+                )
                 solution, tied = solve_ties(common.ends, block, pull, reference, expected, solution)
-                less_surfaces(*cells, common.starts, common.ends, solution, left)
+                less_surfaces(
+                    *common.places, common.cells[0], difference, starts, common.ends, solution, left
+                )
         return solution, tied
 
     found = run_parallel(solved, range(channels), workers, NullProgress())
@@ -125,26 +140,36 @@ def sky_surfaces(
 
 @dataclass(frozen=True)
 class _Common:
-    """What the skies of pairs of frames differ by, at the n cells of all of them.
+    """What the skies of pairs of frames differ by, at the n cells that the frames of each have in common.
+
+    There are many of them, seven pairs a frame, so all that a cell of a frame knows by itself stands here
+    once.
 
     Attributes
     ----------
     ends : (pairs, 2) int64
         The frames a and b of each pair.
     starts : (pairs + 1,) int64
-        Where the cells of each pair begin.
-    u, v : (n,) float64
-        The cells, in the units of `surface_terms`.
-    difference, variance : (channels, n) float64
-        sky_b - sky_a, reference ADU, and its variance.
+        Where the common cells of each pair begin.
+    cells : two of (n,) int32
+        The cell of one frame, and the nearest of the other, among those of all frames.
+    difference : (channels, n) float64
+        sky_b - sky_a, reference ADU.
+    places : two of (cells,) float64
+        u, v of the cells of all frames, in the units of `surface_terms`.
+    variance : (channels, cells) float64
+        Of their sky.
+    floor : (pairs, channels) float64
+        Added to the variances of a pair.
     """
 
     ends: NDArray[np.int64]
     starts: NDArray[np.int64]
-    u: NDArray[np.float64]
-    v: NDArray[np.float64]
+    cells: tuple[NDArray[np.int32], NDArray[np.int32]]
     difference: NDArray[np.float64]
+    places: tuple[NDArray[np.float64], NDArray[np.float64]]
     variance: NDArray[np.float64]
+    floor: NDArray[np.float64]
 
 
 def _local_terms(frame: Frame, moved_by: Matrix | Bent, reference: Frame, degree: int) -> NDArray[np.float64]:
@@ -160,18 +185,25 @@ def _local_terms(frame: Frame, moved_by: Matrix | Bent, reference: Frame, degree
     return np.vstack([slopes, np.eye(6)[3:]])[: terms - 1, :terms]
 
 
-def _mad(residual: NDArray[np.float64]) -> float:
+def _mad(residual: NDArray[np.float64], scratch: NDArray[np.float64]) -> float:
     """Sigma of residuals from their median absolute deviation; 0 without any."""
-    return 1.4826 * median(np.abs(residual), residual.size) if residual.size else 0.0
+    return 1.4826 * median(np.abs(residual, out=scratch), residual.size) if residual.size else 0.0
 
 
-def _excess(variance: NDArray[np.float64], residual: NDArray[np.float64]) -> float:
+def _excess(
+    here: NDArray[np.int32],
+    near: NDArray[np.int32],
+    variance: NDArray[np.float64],
+    floor: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    residual: NDArray[np.float64],
+    scratch: NDArray[np.float64],
+) -> float:
     """Sigma of the residuals beyond what the noise of the meshes explains, ADU."""
     if not residual.size:
         return 0.0
-    own = variance / 2  # each sample of the sky is seen twice, so the variances are doubled
-    pull = _mad(residual / np.sqrt(own))
-    return float(np.sqrt(max(pull**2 - 1, 0.0) * median(own, own.size)))
+    pull, own = noise_and_excess(here, near, variance, floor, starts, residual, scratch)
+    return float(np.sqrt(max((1.4826 * pull) ** 2 - 1, 0.0) * own))
 
 
 def _common_sky(
@@ -186,50 +218,52 @@ def _common_sky(
     Between its cells a mesh is interpolated, which rounds the peaks of a nebula off. Taken both
     ways, that cancels: it raises neither frame against the other.
     """
-    channels = factor.shape[1]
     own = [_own_sky(s, m, f) for s, m, f in zip(stats, maps, factor, strict=True)]
+    xy = [places for places, _, _ in own]
+    level, variance = (np.concatenate([o[part] for o in own], axis=1) for part in (1, 2))
+    first = np.cumsum([0, *map(len, xy)]).tolist()
     back = [invert(m) for m in maps]
     # Faint stars, not noise, limit a cell.
     floor = [(CELL_FLOOR * s.noise * f) ** 2 for s, f in zip(stats, factor, strict=True)]
-    largest = max(len(xy) for xy, _, _ in own)
-    kept, both = np.empty(largest, np.int64), np.empty((2, channels, largest))
-    starts, ends = [0], []
-    places, values = [np.empty((0, 2))], [np.empty((2, channels, 0))]
+    most = sum(len(xy[pair.a]) + len(xy[pair.b]) for pair in pairs)
+    here, near = np.empty(most, np.int32), np.empty(most, np.int32)
+    difference = np.empty((factor.shape[1], most))  # what stays empty takes no memory
+    starts, ends, floors = [0], [], []
     for pair in pairs:
-        found = 0
+        at = starts[-1]
+        both = floor[pair.a] + floor[pair.b]
         for k, other, sign in ((pair.a, pair.b, 1.0), (pair.b, pair.a, -1.0)):
-            xy, level, variance = own[k]
-            there = np.ascontiguousarray(apply(back[other], xy))
+            there = np.ascontiguousarray(apply(back[other], xy[k]))
             mesh = stats[other].sky
-            count = common_sky(
+            at += common_sky(
                 there,
                 _area_change(maps[other], there),
                 level,
-                variance,
+                first[k],
                 mesh.level,
-                mesh.error,
+                first[other],
+                variance,
                 float(mesh.cell),
                 factor[other],
-                floor[k] + floor[other],
+                both,
                 sign,
-                kept,
-                *both,
+                here[at:],
+                near[at:],
+                difference[:, at:],
             )
-            places.append(xy[kept[:count]])
-            values.append(both[:, :, :count].copy())
-            found += count
-        if found >= MIN_COMMON_CELLS:
+        if at - starts[-1] >= MIN_COMMON_CELLS:
             ends.append(pair)
-            starts.append(starts[-1] + found)
-        else:
-            del places[-2:], values[-2:]
-    u, v = surface_terms(np.concatenate(places), reference.rows, reference.cols, 1)[:, 1:].T
+            starts.append(at)
+            floors.append(both)
+    u, v = surface_terms(np.concatenate(xy), reference.rows, reference.cols, 1)[:, 1:].T
     return _Common(
         ends_of(ends),
         np.array(starts),
-        np.ascontiguousarray(u),
-        np.ascontiguousarray(v),
-        *np.concatenate(values, axis=2),
+        (here[: starts[-1]], near[: starts[-1]]),
+        difference[:, : starts[-1]],
+        (np.ascontiguousarray(u), np.ascontiguousarray(v)),
+        variance,
+        np.array(floors).reshape(-1, factor.shape[1]),
     )
 
 
