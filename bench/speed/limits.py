@@ -52,9 +52,19 @@ def arithmetic(turns: int) -> Any:
     rows = aligned((CHAINS + 1) * LANES)
     rows[:] = np.float32(1.0)
     factor = np.float32(0.75)
-    a, b, c, d = take_lanes(rows, 0), take_lanes(rows, 32), take_lanes(rows, 64), take_lanes(rows, 96)
-    e, f, g, h = take_lanes(rows, 128), take_lanes(rows, 160), take_lanes(rows, 192), take_lanes(rows, 224)
-    more = take_lanes(rows, 256)
+    a, b, c, d = (
+        take_lanes(rows, 0),
+        take_lanes(rows, LANES),
+        take_lanes(rows, 2 * LANES),
+        take_lanes(rows, 3 * LANES),
+    )
+    e, f, g, h = (
+        take_lanes(rows, 4 * LANES),
+        take_lanes(rows, 5 * LANES),
+        take_lanes(rows, 6 * LANES),
+        take_lanes(rows, 7 * LANES),
+    )
+    more = take_lanes(rows, 8 * LANES)
     for _ in range(turns):
         a, b, c, d = a * factor + more, b * factor + more, c * factor + more, d * factor + more
         e, f, g, h = e * factor + more, f * factor + more, g * factor + more, h * factor + more
