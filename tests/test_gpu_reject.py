@@ -171,3 +171,13 @@ def test_the_survivors_are_those_of_the_oracle(device):
         assert int(made.coverage[0, 0, pixel]) - lost == len(kept)
         if len(kept):
             assert made.image[0, 0, pixel] == pytest.approx(kept.mean(), rel=2e-6)
+
+
+def test_scratch_memory_is_counted_for_the_combination_after_growth_too(open_gpu):
+    device, ones = open_gpu(shared=30_000), np.ones((300, 1), np.float32)
+    search, growth, none = (
+        RejectionOnDevice(device, ones, ones, options).scratch_bytes(300, 10**5)
+        for options in (Options(), Options(grow=2), Options(reject="none"))
+    )
+    assert search == 0
+    assert growth == none > 0

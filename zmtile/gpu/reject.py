@@ -165,18 +165,16 @@ class RejectionOnDevice:
             tally,
         )
         name = _METHOD_NAMES[method]
-        size, searching = own_size(frames, name), name in SEARCHING
-        together = _together(frames, self._device.facts.shared_bytes) if size > OWN[-1] else (1, 1)
-        if not together[1]:
-            size = 0
+        size = self._size(frames, name)
         if size > OWN[-1]:
-            each, columns = together
-            blocks = min(-(-pixels // 32), each * self._device.facts.multiprocessors)
+            warps, columns = _together(frames, device.facts.shared_bytes)
+            blocks = min(-(-pixels // LANES), warps * device.facts.multiprocessors)
             shared = 4 * _padded(frames) * columns
             device.launch_stack(
-                "search_warp", size, name, blocks, shared, *arguments, np.int32(columns), threads=32
+                "search_warp", size, name, blocks, shared, *arguments, np.int32(columns), threads=LANES
             )
         elif size:
+            searching = name in SEARCHING
             shared = 8 * size * THREADS if searching else 0
             kernel = "search_own" if searching else "bounds_own"
             blocks = min(-(-pixels // THREADS), self._most_blocks)
@@ -194,6 +192,13 @@ class RejectionOnDevice:
         device.launch_stack(
             "combine_planes", size, name, blocks, shared * counters, *arguments, np.int32(counters)
         )
+
+    def _size(self, frames: int, method: str) -> int:
+        """Return the size of the program, as `own_size`; 0 also where shared memory holds no column."""
+        size = own_size(frames, method)
+        if size > OWN[-1] and not _together(frames, self._device.facts.shared_bytes)[1]:
+            return 0
+        return size
 
     @property
     def _most_blocks(self) -> int:
@@ -213,10 +218,13 @@ class RejectionOnDevice:
 
     def scratch_bytes(self, frames: int, pixels: int) -> int:
         """Return the bytes of scratch memory for an area, beside what `result_bytes` tells."""
-        if own_size(frames, self._options.reject):
-            return 0
-        plan = self._columns(frames, pixels, self._options.reject)
-        return 4 * plan.floats + 8 * plan.doubles + stages(frames)[0].nbytes
+        methods = [
+            self._options.reject,
+            *(["none"] if self._options.grow else []),
+        ]  # the combination after growth
+        plans = [self._columns(frames, pixels, m) for m in methods if not self._size(frames, m)]
+        most = max((4 * plan.floats + 8 * plan.doubles for plan in plans), default=0)
+        return most + stages(frames)[0].nbytes if plans else 0
 
     def _grow(
         self,

@@ -225,6 +225,8 @@ def load(path: Path, function: Callable[..., Any]) -> Callable[..., Any] | None:
 
 def _linked(code: Code, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of Python that runs the code."""
+    import ctypes
+
     import llvmlite.binding as llvm
 
     helpers = _helpers()
@@ -249,23 +251,18 @@ def _linked(code: Code, function: Callable[..., Any]) -> Callable[..., Any]:
         environments.append(environment)
         if not place:
             raise ValueError(f"no {symbol}")
-        helpers.put_pointer(place, id(environment))
+        ctypes.c_void_p.from_address(place).value = id(environment)
     entry = engine.get_function_address(code.name)
     if not entry:
         raise ValueError(f"no {code.name}")
-    _kept.append((engine, environments))
     return helpers.dynfunc.make_function(
         ModuleType(function.__module__),
         function.__name__,
         f"compiled {function.__qualname__}",
         entry,
         environments[0],
-        (engine, environments),
+        (engine, environments),  # live as long as the function
     )
-
-
-# Code stays in memory as long as the process lives, as numba's does.
-_kept: list[Any] = []
 
 
 class _Helpers(NamedTuple):
@@ -273,13 +270,6 @@ class _Helpers(NamedTuple):
 
     dynfunc: Any
     addresses: Mapping[str, int]
-
-    @staticmethod
-    def put_pointer(place: int, address: int) -> None:
-        """Store an address in memory."""
-        import ctypes
-
-        ctypes.c_void_p.from_address(place).value = address
 
 
 @cache
