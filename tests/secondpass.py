@@ -86,13 +86,13 @@ def second_pass(
     return SecondPass(sources, corrections, photometry, canvas, options, made.__getitem__, lambda: None)
 
 
-def empty_planes(second):
+def empty_planes(second, weight=True):
     channels = second.sources[0].frame.channels
-    return Planes.empty(len(second.sources), channels, second.canvas.rows, second.canvas.cols)
+    return Planes.empty(len(second.sources), channels, second.canvas.rows, second.canvas.cols, weight)
 
 
-def on_cpu(second):
-    planes = empty_planes(second)
+def on_cpu(second, weight=True):
+    planes = empty_planes(second, weight)
     stack_on_cpu(second, planes, 1, 2**28, NullProgress())
     return planes
 

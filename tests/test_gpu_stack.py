@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fakecupy import CUDARuntimeError, FakeCupy
@@ -54,6 +56,7 @@ KINDS = {
     "growth of a median": {"options": Options(grow=2, combine="median", weight="none"), "frames": 8},
     "growth and feathers": {"options": Options(grow=2, feather=20.0), "frames": 8},
     "many frames": {"frames": 70},
+    "no values of few frames": {"options": Options(min_coverage=5)},
 }
 
 
@@ -63,6 +66,15 @@ def test_the_planes_are_those_of_the_cpu(device, kind):
     made = on_device(device, second)
     assert np.isfinite(made.image).any() == (kind != "a canvas that no frame reaches")
     assert differing(made, on_cpu(second)) == []
+
+
+def test_planes_without_weights_are_the_same_otherwise(device):
+    second = second_pass()
+    made, expected = empty_planes(second, weight=False), on_cpu(second)
+    stack_on_device(device, second, made, None, 2**28, NullProgress())
+    for planes in (made, on_cpu(second, weight=False)):
+        assert planes.weight is None
+        assert differing(replace(planes, weight=expected.weight), expected) == []
 
 
 @pytest.mark.parametrize("bent", [False, True])

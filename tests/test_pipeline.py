@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from zmtile import FrameError, Options, Resources, TooFewFrames, UsageError, build_tile
 from zmtile.memory import MIN_BLOCK_PIXELS
-from zmtile.pipeline import plan_tile
+from zmtile.pipeline import plan_tile, stack_plan
 from zmtile.registration.transform import apply, compose, corners, invert
 from zmtile.stacking import rejection, stack
 from zmtile.stacking.canvas import Canvas
@@ -400,3 +400,16 @@ def test_linear_algebra_has_one_thread_whatever_the_machine_has(lights, monkeypa
     with threadpoolctl.threadpool_limits(2, "blas"):
         plan_tile(lights, Options())
     assert {pool["num_threads"] for pool in seen if pool["user_api"] == "blas"} == {1}
+
+
+def test_weights_that_nobody_asks_for_take_no_memory(lights):
+    plans = [plan_tile(lights, Options(planes=planes)) for planes in (("mask",), ("mask", "weight"))]
+    pixels = plans[0].canvas.rows * plans[0].canvas.cols * 3
+    assert plans[1].planned_memory - plans[0].planned_memory == 4 * pixels
+    without, with_weight = (stack_plan(plan) for plan in plans)
+    assert np.isnan(without.weight).all()
+    assert without.weight.strides == (0, 0, 0)
+    assert np.isfinite(with_weight.weight).all()
+    assert same_pixels(dataclasses.replace(with_weight, weight=without.weight), without)
+    # Who calls it from Python gets all that a tile has.
+    assert build_tile(lights).weight.tobytes() == with_weight.weight.tobytes()

@@ -29,20 +29,26 @@ __all__ = [
 
 BLOCK_COLS = 128
 MIN_BLOCK_PIXELS = 1024
-# Bytes of a pixel and channel in the planes: image, uncertainty, weight; coverage and two rejected.
-_PLANE_BYTES = 3 * 4 + 3 * 2
+# Bytes of a pixel and channel in the planes: image, uncertainty; coverage and two rejected; the weights.
+_PLANE_BYTES, _WEIGHT_BYTES = 2 * 4 + 3 * 2, 4
 
 
 def memory_needed(
-    frames: Sequence[Frame], canvas: Canvas, resources: Resources, depth: int, halo: int = 0, masters: int = 0
+    frames: Sequence[Frame],
+    canvas: Canvas,
+    resources: Resources,
+    depth: int,
+    halo: int = 0,
+    masters: int = 0,
+    weight: bool = True,
 ) -> int:
     """Return the bytes that the second pass will hold at least.
 
     `depth` are the floats of a frame in a pixel of a block, `halo` is the margin around it, `masters`
-    are the bytes of the calibration.
+    are the bytes of the calibration, `weight` tells whether the tile has a plane of the weights.
     """
     channels = frames[0].channels
-    planes = plane_bytes(canvas, channels)
+    planes = plane_bytes(canvas, channels, weight)
     pixels = (MIN_BLOCK_PIXELS // BLOCK_COLS + 2 * halo) * (BLOCK_COLS + 2 * halo)
     block = pixels * sample_bytes(len(frames), depth, halo)
     return masters + planes + resources.workers * (block + _patch_bytes(pixels, channels))
@@ -54,9 +60,9 @@ def sample_bytes(frames: int, depth: int, halo: int) -> int:
     return 4 * frames * depth + (13 * frames if halo else 0)
 
 
-def plane_bytes(canvas: Canvas, channels: int) -> int:
-    """Return the bytes of all planes of a tile."""
-    return canvas.rows * canvas.cols * channels * _PLANE_BYTES
+def plane_bytes(canvas: Canvas, channels: int, weight: bool = True) -> int:
+    """Return the bytes of all planes of a tile, with or without that of the weights."""
+    return canvas.rows * canvas.cols * channels * (_PLANE_BYTES + weight * _WEIGHT_BYTES)
 
 
 def _patch_bytes(pixels: int, channels: int) -> int:
@@ -65,7 +71,13 @@ def _patch_bytes(pixels: int, channels: int) -> int:
 
 
 def memory_limit(
-    frames: Sequence[Frame], canvas: Canvas, resources: Resources, depth: int, halo: int = 0, masters: int = 0
+    frames: Sequence[Frame],
+    canvas: Canvas,
+    resources: Resources,
+    depth: int,
+    halo: int = 0,
+    masters: int = 0,
+    weight: bool = True,
 ) -> int:
     """Return the limit in bytes; 2 GiB, or what is needed, when the user gave none.
 
@@ -74,7 +86,7 @@ def memory_limit(
     UsageError
         When the user's limit is below what the tile needs.
     """
-    need = memory_needed(frames, canvas, resources, depth, halo, masters)
+    need = memory_needed(frames, canvas, resources, depth, halo, masters, weight)
     if resources.memory_limit is None:
         return max(2 * GIB, need + need // 4)
     if resources.memory_limit < need:

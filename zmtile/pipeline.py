@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from zmtile.errors import GpuError, UsageError
-from zmtile.options import Options, Resources
+from zmtile.options import EXTRA_PLANES, Options, Resources
 from zmtile.planning import Plan, plan_tile
 from zmtile.progress import Progress
 from zmtile.registration.bentwcs import carried_over
@@ -21,7 +22,7 @@ from zmtile.stacking.planes import Planes
 from zmtile.stacking.stack import stack_frames
 from zmtile.tiles.header import tile_header
 from zmtile.tiles.provenance import tallied
-from zmtile.tiles.tile import Tile
+from zmtile.tiles.tile import Tile, unweighed
 
 if TYPE_CHECKING:
     from zmtile.gpu.device import Device
@@ -55,7 +56,7 @@ def build_tile(
     Returns
     -------
     Tile
-        In memory; `Tile.write` saves it.
+        In memory, with all its planes; `Tile.write` saves it.
 
     Raises
     ------
@@ -73,11 +74,15 @@ def build_tile(
     >>> tile.write("master_tile_M94.fits")  # doctest: +SKIP
     """
     resources = resources or Resources()
+    options = replace(options or Options(), planes=EXTRA_PLANES)
     return stack_plan(plan_tile(paths, options, resources, progress), resources, progress)
 
 
 def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progress | None = None) -> Tile:
-    """Do the second pass of a plan: warp, stack, and put the tile together."""
+    """Do the second pass of a plan: warp, stack, and put the tile together.
+
+    Its weight is NaN throughout, and takes no memory, where it is none of the plan's planes on demand.
+    """
     reference = plan.frames[plan.reference_index]
     resources = resources or Resources()
     device = _device_for(plan, resources)
@@ -91,12 +96,13 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
         planes = _stacked(plan, resources, progress, device)
     calibration = plan.corrections[0].calibration
     records = tallied(plan.records, planes, plan.canvas)
+    image = _squeezed(planes.image)
     header = tile_header(
         reference,
         plan.frames,
         options=plan.options,
         canvas_origin=(plan.canvas.x0, plan.canvas.y0),
-        shape=_squeezed(planes.image).shape,
+        shape=image.shape,
         n_inputs=len(records),
         wcs_cards=_wcs_cards(plan),
         models=[t.model for t in plan.transforms],
@@ -107,9 +113,9 @@ def stack_plan(plan: Plan, resources: Resources | None = None, progress: Progres
     )
     log.debug("MT_COVERAGE: propagate_mask=True")
     return Tile(
-        _squeezed(planes.image),
+        image,
         _squeezed(planes.uncert),
-        _squeezed(planes.weight),
+        unweighed(image) if planes.weight is None else _squeezed(planes.weight),
         _squeezed(planes.coverage),
         _squeezed(planes.rejlow),
         _squeezed(planes.rejhigh),

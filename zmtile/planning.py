@@ -164,7 +164,8 @@ def _plan_of(
     mosaic = kernel != COPY and any(frame.cfa for frame in chosen)
     margins = [lost_margin(kernel, mosaic, span_of(scale_of(m))) for m in maps]
     canvas = frame_up(chosen, maps, home, options.framing, margins)
-    held = (depth_of(options, chosen[0].channels), halo(options), calibration.nbytes)
+    depth = depth_of(options, chosen[0].channels)
+    held = (depth, halo(options), calibration.nbytes, "weight" in options.planes)
     memory_limit(chosen, canvas, resources, *held)  # better said now than after the long work
     records = records_of(frames, corrections, stats, registration, photometry, unreadable, failures)
     return Plan(

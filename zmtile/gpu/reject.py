@@ -73,14 +73,14 @@ class RejectionOnDevice:
         device = self._device
         floats, counts, tally = self.compute(samples, shares, numbers, block, area)
         rows, (first, last) = np.s_[block.top : block.top + block.rows], _inside(block, area)
-        results: tuple[tuple[Any, tuple[NDArray[Any], ...]], ...] = (
+        results: tuple[tuple[Any, tuple[NDArray[Any] | None, ...]], ...] = (
             (floats, (planes.image, planes.uncert, planes.weight)),
             (counts, (planes.coverage, planes.rejlow, planes.rejhigh)),
         )
         for made, targets in results:
             for k, target in enumerate(targets):
-                for c in range(len(target)):
-                    device.get(made[c, k, first:last], target[c, rows].reshape(-1))
+                for c, plane in enumerate([] if target is None else target):
+                    device.get(made[c, k, first:last], plane[rows].reshape(-1))
         found = np.empty(tally.shape, np.uint64)
         device.get(tally, found)
         # Last: what failed before would be done again, and must not be counted twice.

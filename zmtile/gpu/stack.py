@@ -203,13 +203,15 @@ class _Work:
         area = self._area(block)
         parts = self._parts(area)
         steps.at(block.top, 0, block.rows)
+        rows = slice(block.top, block.top + block.rows)
         if parts:
             numbers = [part.number for part in parts]
             samples = self._samples(parts, area, lambda done: steps.at(block.top, done, block.rows))
             shares = self._shares(numbers, area) if self.second.options.feather else None
             self._reject(samples, shares, numbers, block, area, planes)
+            planes.thin_out(self.second.options.min_coverage, rows)
         else:
-            planes.clear(slice(block.top, block.top + block.rows))
+            planes.clear(rows)
         steps.at(block.top + block.rows, 0, 0)
 
     def _samples(self, parts: Sequence[Rectangle], area: Block, tell: Callable[[int], None]) -> Any:

@@ -15,7 +15,10 @@ from zmtile.options import Options
 from zmtile.stacking.canvas import Canvas
 from zmtile.stacking.warp import Source
 
-__all__ = ["Planes", "SecondPass"]
+__all__ = ["PLANE_TYPES", "Planes", "SecondPass"]
+
+# Of image, uncert, weight, coverage, rejlow, rejhigh: what the kernels write.
+PLANE_TYPES = (np.float32, np.float32, np.float32, np.uint16, np.uint16, np.uint16)
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,10 @@ class Planes:
 
     Attributes
     ----------
-    image, uncert, weight : float32
-        Combined value and its standard error in reference ADU (NaN without data), sum of weights.
+    image, uncert : float32
+        Combined value and its standard error in reference ADU (NaN without data).
+    weight : float32 or None
+        Sum of weights, if somebody wants it.
     coverage, rejlow, rejhigh : uint16
         Frames with a finite sample before rejection; samples rejected below and above.
     tally : (frames, channels, 3) int64
@@ -65,7 +70,7 @@ class Planes:
 
     image: NDArray[np.float32]
     uncert: NDArray[np.float32]
-    weight: NDArray[np.float32]
+    weight: NDArray[np.float32] | None
     coverage: NDArray[np.uint16]
     rejlow: NDArray[np.uint16]
     rejhigh: NDArray[np.uint16]
@@ -76,9 +81,15 @@ class Planes:
         self.image[:, rows, cols] = np.nan
         self.uncert[:, rows, cols] = np.nan
 
+    def thin_out(self, least: int, rows: slice, cols: slice = slice(None)) -> None:
+        """Take the values away where fewer frames than `least` have data."""
+        thin = self.coverage[:, rows, cols] < least
+        self.image[:, rows, cols][thin] = np.nan
+        self.uncert[:, rows, cols][thin] = np.nan
+
     @classmethod
-    def empty(cls, frames: int, channels: int, rows: int, cols: int) -> Planes:
-        """Return planes without data.
+    def empty(cls, frames: int, channels: int, rows: int, cols: int, weight: bool = True) -> Planes:
+        """Return planes without data; `weight` tells whether there shall be one of the weights.
 
         Image and uncertainty are not set yet: those who fill the planes also say where nothing is, so
         that all threads take part in the first touch of this memory, which costs more than any sum.
@@ -87,7 +98,7 @@ class Planes:
         return cls(
             np.empty(shape, np.float32),
             np.empty(shape, np.float32),
-            np.zeros(shape, np.float32),
+            np.zeros(shape, np.float32) if weight else None,
             np.zeros(shape, np.uint16),
             np.zeros(shape, np.uint16),
             np.zeros(shape, np.uint16),

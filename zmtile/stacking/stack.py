@@ -40,7 +40,7 @@ from zmtile.registration.transform import Matrix
 from zmtile.stacking.canvas import Canvas
 from zmtile.stacking.clip import BLOCK_BYTES, MAX_FRAMES
 from zmtile.stacking.grow import grow, halo
-from zmtile.stacking.planes import Planes, SecondPass
+from zmtile.stacking.planes import PLANE_TYPES, Planes, SecondPass
 from zmtile.stacking.rejection import rejection
 from zmtile.stacking.warp import Block, feather, source_of, warp, with_margin
 
@@ -106,12 +106,13 @@ def stack_frames(
     depth = depth_of(options, channels)
     # On a GPU, one thread at a time has pixels in its hands.
     holding = resources if device is None else replace(resources, threads=1)
-    limit = memory_limit(frames, canvas, holding, depth, margin, masters)
-    planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols)
+    weight = "weight" in options.planes
+    limit = memory_limit(frames, canvas, holding, depth, margin, masters, weight)
+    planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols, weight)
     sources = [
         source_of(*item, canvas, reference, options) for item in zip(frames, maps, photometry, strict=True)
     ]
-    free = limit - masters - plane_bytes(canvas, channels)
+    free = limit - masters - plane_bytes(canvas, channels, weight)
     shelf = Shelf(open_file_limit(len(frames)), free // 3)
     pages = PageGuard(shelf, free // 3)
 
@@ -125,9 +126,6 @@ def stack_frames(
         stack_on_device(device, second, planes, resources.gpu_memory_limit, free // 3, progress)
     else:
         stack_on_cpu(second, planes, resources.workers, free // 4, progress)
-    thin = planes.coverage < options.min_coverage
-    planes.image[thin] = np.nan
-    planes.uncert[thin] = np.nan
     return planes
 
 
@@ -150,8 +148,8 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Block], None]:
     def work(block: Block) -> None:
         area = with_margin(block, margin, canvas)
         active = [k for k, source in enumerate(sources) if source.reaches(area)]
+        rows, cols = slice(block.top, block.top + block.rows), slice(block.left, block.left + block.cols)
         if not active:
-            rows, cols = slice(block.top, block.top + block.rows), slice(block.left, block.left + block.cols)
             planes.clear(rows, cols)
             return
         samples = kept.floats("samples", (channels, len(active), area.rows, area.cols))
@@ -161,6 +159,7 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Block], None]:
         if options.feather:
             shares = np.stack([feather(sources[k], area, options.feather) for k in active])
         tally = _combine(samples, weight[active], shares, noise[active], options, planes, block, area)
+        planes.thin_out(options.min_coverage, rows, cols)
         with lock:
             planes.tally[active] += tally
         second.let_go()
@@ -204,7 +203,7 @@ def _combine(
     at = np.s_[block.top : block.top + block.rows, block.left : block.left + block.cols]
     top, left = block.top - area.top, block.left - area.left
     inside = np.s_[top : top + block.rows, left : left + block.cols]
-    targets: tuple[NDArray[Any], ...] = (
+    targets: tuple[NDArray[Any] | None, ...] = (
         planes.image,
         planes.uncert,
         planes.weight,
@@ -214,7 +213,7 @@ def _combine(
     )
     parts = None if shares is None else shares.reshape(frames, -1)
     for c in range(channels):
-        made = [np.empty(rows * cols, target.dtype) for target in targets]
+        made = [np.empty(rows * cols, dtype) for dtype in PLANE_TYPES]
         lost = np.zeros((frames, 3), np.int64)
         weights, noises = np.ascontiguousarray(weight[:, c]), np.ascontiguousarray(noise[:, c])
         stack_block(
@@ -231,5 +230,6 @@ def _combine(
             lost = grow(samples[c], weights, parts, noises, options, made, inside)
         tally[:, c] = lost
         for target, plane in zip(targets, made, strict=True):
-            target[c][at] = plane.reshape(rows, cols)[inside]
+            if target is not None:
+                target[c][at] = plane.reshape(rows, cols)[inside]
     return tally

@@ -24,7 +24,7 @@ from zmtile.tiles.keywords import set_card
 from zmtile.tiles.records import FrameRecord, from_table, to_columns
 from zmtile.tiles.target import check_target, new_file
 
-__all__ = ["FrameRecord", "Tile", "check_target", "open_tile", "read_tile"]
+__all__ = ["FrameRecord", "Tile", "check_target", "open_tile", "read_tile", "unweighed"]
 
 _STRUCTURAL = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "CHECKSUM", "DATASUM")
 # Planes of integers.
@@ -53,7 +53,7 @@ class Tile:
     uncert : float32
         Its standard error, ADU.
     weight : float32
-        Sum of the weights of the samples that survived.
+        Sum of the weights of the samples that survived; NaN throughout where it is not known.
     coverage : uint16
         Frames with data, before rejection.
     rejlow, rejhigh : uint16
@@ -176,6 +176,11 @@ def _named(name: str, meaning: str, unit: str = "") -> fits.Header:
     return header
 
 
+def unweighed(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the weight of a tile that has none: NaN throughout, one number in memory."""
+    return np.broadcast_to(np.float32(np.nan), image.shape)
+
+
 def read_tile(path: str | os.PathLike[str], damaged: bool = False) -> Tile:
     """Read a tile that zmtile wrote.
 
@@ -269,7 +274,7 @@ def _assembled(hdus: Any) -> Tile:
     return Tile(
         image=image,
         uncert=plane("UNCERT", np.float32),
-        weight=plane("WEIGHT", np.float32) if "WEIGHT" in hdus else np.full_like(image, np.nan),
+        weight=plane("WEIGHT", np.float32) if "WEIGHT" in hdus else unweighed(image),
         coverage=coverage,
         rejlow=plane("REJLOW", np.uint16),
         rejhigh=plane("REJHIGH", np.uint16),
