@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from zmtile import winsorized_sigma_clip
+from zmtile.kernels import kernel
 from zmtile.kernels.lanes import (
     INF,
     LANES,
@@ -117,7 +118,7 @@ def test_memory_of_lanes_begins_at_a_line_of_the_cache():
         assert (made.size, made.dtype, made.ctypes.data % 64) == (size, np.float32, 0)
 
 
-@numba.njit
+@kernel
 def ranks(queue, top, n, first, last, out):
     a, b = take_lanes(first, 0), take_lanes(last, 0)
     put_lanes(out, 0, middle(queue, top, n, a + b))
@@ -157,6 +158,7 @@ class Other(binding.FeatureMap):
         return not super().get(name)
 binding.get_host_cpu_features = lambda ask=binding.get_host_cpu_features: Other(ask())
 from zmtile import winsorized_sigma_clip
+from zmtile.kernels import kernel
 from zmtile.kernels.lanes import LANES
 with np.load(sys.argv[1]) as given:
     made = winsorized_sigma_clip(given["stack"], noises=given["noises"])

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-import numba
 import numpy as np
 from rejection import samples_of
 from running import machine, table
 
+from zmtile.kernels import kernel
 from zmtile.kernels.demosaic import demosaic, pattern_codes
 from zmtile.kernels.lanes import LANES, aligned, put_lanes, take_lanes
 from zmtile.kernels.network import comparators
@@ -46,7 +46,7 @@ DEMOSAIC = 37
 CUBIC = (16 + 12 + 4 + 3 + 15) * 3 + 16 + 3 * 8
 
 
-@numba.njit(error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def arithmetic(turns: int) -> Any:
     """Multiply and add in 8 chains of lanes that do not wait for each other."""
     rows = aligned((CHAINS + 1) * LANES)

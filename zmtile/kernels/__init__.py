@@ -4,7 +4,7 @@
 (the default traps every division). Threads are the caller's: kernels are called on blocks.
 
 What the disk has is loaded without numba, and only who must compile imports it (`loading`, `compiling`).
-So kernels name what numba alone can define, as `instruction` and `inlined`, until then.
+So kernels name what numba alone can define, as `instruction`, until then.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ class Kernel:
     ----------
     function : callable
         Of arguments by position.
+    inlined : bool
+        Its code goes into the kernels that call it, however large it is.
     """
 
     __name__: str
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], inlined: bool = False) -> None:
         self.py_func = function
+        self.inlined = inlined
         self._entries: dict[tuple[Any, ...], Callable[..., Any]] = {}
         update_wrapper(self, function)
 
@@ -141,8 +144,8 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Write the body of a function into the kernels that call it."""
-    return Part(lambda: import_module("zmtile.kernels.compiling").inlined(function))
+    """Compile a kernel whose code goes into those that call it: for one that is called for each of many."""
+    return Kernel(function, inlined=True)
 
 
 def instruction(name: str, module: str = "instructions") -> Any:

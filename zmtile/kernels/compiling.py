@@ -19,33 +19,28 @@ from types import FunctionType
 from typing import Any
 
 import llvmlite.binding as llvm
-import numba
 import numpy as np
 from numba.core import types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.environment import lookup_environment
+from numba.core.errors import TypingError
 from numba.core.intrinsics import INTR_MATH
-from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.types.containers import BaseTuple
 from numba.core.types.misc import unliteral
+from numba.core.typing.typeof import Purpose, typeof
 from numba.np.numpy_support import from_dtype
 
 from zmtile.kernels import Kernel, Part
-from zmtile.kernels.loading import STAMP, Code, Place, Types, save
+from zmtile.kernels.loading import STAMP, Code, Place, Types, linked, load, save
+from zmtile.kernels.parts import PART, PartDispatcher, Whole, target
 from zmtile.kernels.turns import Turn
 
-__all__ = ["compiled", "dispatcher_of", "inlined", "type_of"]
+__all__ = ["compiled", "dispatcher_of", "type_of"]
 
 log = logging.getLogger("zmtile")
 
-# Nobody calls a kernel from C, so that way in is not compiled: it took a twentieth of the time.
-_OPTIONS = {
-    "nopython": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "boundscheck": False,
-    "no_cfunc_wrapper": True,
-}
+_OPTIONS = PART | {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
 
 class _Locator:
@@ -79,25 +74,9 @@ class _Locator:
 
 
 class _Results(CompileResultCacheImpl):  # type: ignore[misc]  # numba has no types
-    """What numba keeps of a kernel; object code that came by is remembered, by types."""
+    """What numba keeps of a kernel."""
 
     _locator_classes = (_Locator,)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        self.object_codes: dict[tuple[Any, ...], bytes] = {}
-
-    def reduce(self, result: Any) -> Any:
-        """Return what is written."""
-        reduced = super().reduce(result)
-        self.object_codes[tuple(result.signature.args)] = reduced[0][2][0]
-        return reduced
-
-    def rebuild(self, context: Any, reduced: Any) -> Any:
-        """Return what was read."""
-        result = super().rebuild(context, reduced)
-        self.object_codes[tuple(result.signature.args)] = reduced[0][2][0]
-        return result
 
 
 class _Files(IndexDataCacheFile):  # type: ignore[misc]
@@ -131,11 +110,6 @@ class _SharedCache(FunctionCache):  # type: ignore[misc]
         self._cache_file = _Files(self.cache_path, self._impl.filename_base, STAMP)
         self.turn = Turn(Path(self.cache_path), function.__qualname__)
 
-    @property
-    def results(self) -> _Results:
-        """What numba keeps."""
-        return self._impl
-
     def load_overload(self, signature: Any, context: Any) -> Any:
         """Return what was compiled for these types, or None: then the turn is ours, if it can be had."""
         found = super().load_overload(signature, context)
@@ -153,7 +127,7 @@ class _SharedCache(FunctionCache):  # type: ignore[misc]
         super().save_overload(signature, compiled)
 
 
-class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
+class _Dispatcher(PartDispatcher):
     """What numba sees of a kernel."""
 
     def enable_caching(self) -> None:
@@ -172,7 +146,7 @@ class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
         return self._cache if isinstance(self._cache, _SharedCache) else None
 
     def compile(self, signature: Any) -> Any:
-        """Return the entry point for these types: loaded, or compiled and saved."""
+        """Return what stands for the part for these types: loaded, or compiled and saved."""
         with global_compiler_lock, _uncollected():
             try:
                 return super().compile(signature)
@@ -210,22 +184,18 @@ def dispatcher_of(kernel: Kernel) -> _Dispatcher:
     """Return what numba sees of a kernel."""
     with _LOCK:
         if kernel not in _dispatchers:
-            dispatcher = _Dispatcher(_among_real(kernel.py_func), targetoptions=_OPTIONS)
+            options = _OPTIONS | {"forceinline": kernel.inlined}
+            dispatcher = _Dispatcher(_among_real(kernel.py_func), targetoptions=options)
             with contextlib.suppress(RuntimeError):  # no folder for the cache: compiled anew in every run
                 dispatcher.enable_caching()
             _dispatchers[kernel] = dispatcher
         return _dispatchers[kernel]
 
 
-def inlined(function: Callable[..., Any]) -> Any:
-    """Return what numba sees of a function whose body goes into its callers."""
-    return numba.njit(inline="always", error_model="numpy")(_among_real(function))
-
-
 def type_of(value: Any) -> Any:
     """Return the type that numba gives a global."""
-    cpu_target.typing_context.refresh()
-    return cpu_target.typing_context.resolve_value_type(value)
+    target.typing_context.refresh()
+    return target.typing_context.resolve_value_type(value)
 
 
 def _among_real(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -250,7 +220,7 @@ def _among_real(function: Callable[..., Any]) -> Callable[..., Any]:
 def compiled(
     kernel: Kernel, arguments: tuple[Any, ...], kinds: Types | None, path: Path | None
 ) -> Callable[..., Any]:
-    """Return an entry point for arguments: compiled, or loaded by numba.
+    """Return an entry point for arguments.
 
     Parameters
     ----------
@@ -258,26 +228,68 @@ def compiled(
     arguments : tuple
         That it is called with.
     kinds : tuple
-        Their types; None for such as are not kept as object code.
+        Their types; None for such as are not kept on the disk.
     path : Path, optional
         Where the object code is written.
     """
+    count = kernel.py_func.__code__.co_argcount
+    if len(arguments) != count:
+        few = "not enough" if len(arguments) < count else "too many"
+        raise TypeError(f"{few} arguments: expected {count}, got {len(arguments)}")
+    signature = _signature(arguments)
+    if kinds is None or signature != tuple(_numba_type(kind) for kind in kinds):
+        return _ByValue(kernel)  # as for an integer beyond 64 bits
+    turn = Turn(path.parent, f"{kernel.py_func.__qualname__}, whole") if path else None
+    try:
+        if turn and path and turn.take() and (entry := load(path, kernel.py_func)):
+            return entry
+        return _entry(kernel, signature, path)
+    finally:
+        if turn:
+            turn.give_back()
+
+
+def _signature(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return numba's types of arguments."""
+    try:
+        return tuple(typeof(a, Purpose.argument) for a in arguments)
+    except ValueError as error:
+        raise TypingError(str(error)) from error
+
+
+class _ByValue:
+    """A kernel for arguments whose types depend on their values, or are not told from Python's.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._entries: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the code for arguments of these types."""
+        signature = _signature(arguments)
+        if signature not in self._entries:
+            self._entries[signature] = _entry(self._kernel, signature, None)
+        return self._entries[signature](*arguments)
+
+
+def _entry(kernel: Kernel, signature: tuple[Any, ...], path: Path | None) -> Callable[..., Any]:
+    """Compile a kernel, and write its object code if there is a path for it."""
     dispatcher = dispatcher_of(kernel)
-    if kinds is None or len(kinds) != kernel.py_func.__code__.co_argcount:
-        return dispatcher
-    signature = tuple(dispatcher.typeof_pyval(a) for a in arguments)
-    if signature != tuple(_numba_type(kind) for kind in kinds):  # as of an integer beyond 64 bits
-        return dispatcher
-    shared = dispatcher.shared
-    entry = dispatcher.compile(signature)
-    object_code = shared.results.object_codes.get(signature) if shared else None
-    if path and object_code:
+    with global_compiler_lock, _uncollected():
+        dispatcher.compile(signature)
+        code, keepable = _whole(dispatcher.overloads[signature])
+    if path and keepable:
         try:
-            save(path, _code(dispatcher.overloads[signature], object_code))
+            save(path, code)
             Place(kernel.py_func).drop_old()
-        except Exception as error:  # numba's own cache has it
-            log.debug("%s cannot be loaded without numba: %r", kernel.__name__, error)
-    return entry
+        except OSError as error:
+            log.debug("%s is not kept: %r", kernel.__name__, error)
+    return linked(code, kernel.py_func)
 
 
 def _numba_type(kind: Any) -> Any:
@@ -289,28 +301,24 @@ def _numba_type(kind: Any) -> Any:
     return types.Array(from_dtype(np.dtype(dtype)), ndim, layout, readonly=not writeable)
 
 
-def _code(result: Any, object_code: bytes) -> Code:
-    """Return what can be loaded without numba.
-
-    Raises
-    ------
-    ValueError
-        When it cannot.
-    """
-    here = llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    if result.target_context.codegen().magic_tuple() != here:
-        raise ValueError("it is not for the processor as LLVM sees it")
-    if result.objectmode or result.lifted or result.reload_init:
-        raise ValueError("it needs more than object code")
-    defined, undefined = _symbols(object_code)
-    own = result.environment
-    others = [e for e in result._find_referenced_environments() if e is not own]
-    environments = [(result.fndesc.env_name, own)] + [(e.env_name, e) for e in others]
-    kept = [(name, pickle.dumps(list(e.consts))) for name, e in environments if name in defined]
-    if not kept or kept[0][0] != result.fndesc.env_name or any(b"numba" in c for _, c in kept):
-        raise ValueError("its environment cannot be kept")
+def _whole(part: Any) -> tuple[Code, bool]:
+    """Return code that can be called, and whether other processes can use it."""
+    whole = Whole(part)
+    defined, undefined = _symbols(whole.object_code)
+    own = part.fndesc.env_name
+    environments = {own: part.environment}
+    for variable in whole.module.global_variables:
+        if variable.name in defined and (environment := lookup_environment(variable.name)):
+            environments.setdefault(variable.name, environment)
+    kept = tuple((name, pickle.dumps(list(e.consts))) for name, e in environments.items())
     needs = {name: f"numba_{name}" if name in INTR_MATH else name for name in sorted(undefined)}
-    return Code(result.fndesc.llvm_cpython_wrapper_name, tuple(kept), needs, object_code)
+    here = llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    keepable = (
+        whole.keepable
+        and part.target_context.codegen().magic_tuple() == here
+        and not any(b"numba" in constants for _, constants in kept)
+    )
+    return Code(part.fndesc.llvm_cpython_wrapper_name, kept, needs, whole.object_code), keepable
 
 
 def _symbols(code: bytes) -> tuple[set[str], set[str]]:

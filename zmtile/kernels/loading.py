@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["STAMP", "Code", "Place", "Types", "load", "save", "types_of"]
+__all__ = ["STAMP", "Code", "Place", "Types", "linked", "load", "save", "types_of"]
 
 log = logging.getLogger("zmtile")
 
@@ -217,13 +217,13 @@ def load(path: Path, function: Callable[..., Any]) -> Callable[..., Any] | None:
         name, code = pickle.loads(data[_DIGEST:])
         if name != path.name:
             raise ValueError("of another name")
-        return _linked(Code(*code), function)
+        return linked(Code(*code), function)
     except Exception as error:  # whatever it is, numba can do without
         log.debug("%s is not used: %r", path, error)
         return None
 
 
-def _linked(code: Code, function: Callable[..., Any]) -> Callable[..., Any]:
+def linked(code: Code, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of Python that runs the code."""
     import ctypes
 

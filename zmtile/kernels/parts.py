@@ -1,0 +1,153 @@
+"""What numba compiles kernels for: parts of object code, which it never runs itself.
+
+For numba every function is compiled to the end: optimised, turned into machine code with a way in from
+Python, and then once more as a part of each function that calls it. Most kernels are called by kernels
+only, as are numba's own functions. So here a function becomes a part, which is LLVM's code as it comes;
+a kernel that Python calls is put together from its parts, and that whole is optimised and turned into
+machine code, once. This halves what LLVM does in a first run.
+
+It is a target of numba's, beside the processor as numba sees it, whose typing and code it takes over.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from llvmlite.binding import parse_bitcode
+from numba.core import externals
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.core.cpu import CPUContext, CPUTargetOptions
+from numba.core.descriptors import TargetDescriptor
+from numba.core.dispatcher import Dispatcher
+from numba.core.runtime import rtsys
+from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_registry
+from numba.core.typing import Context
+
+__all__ = ["PART", "PartDispatcher", "Whole", "target"]
+
+_NAME = "zmtile"
+
+# Nobody calls a part but code. So the ways in from Python and C are not compiled.
+PART = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+class _Library(JITCodeLibrary):  # type: ignore[misc]  # numba has no types
+    """The code of one function, and of all that it calls."""
+
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+        passes, builder = self._codegen._function_pass_manager()
+        for function in module.functions:
+            if not function.is_declaration:
+                passes.run(function, builder)
+
+    def finalize(self) -> None:
+        """Add what is called, and nothing more."""
+        self._raise_if_finalized()
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def serialize_using_object_code(self) -> tuple[str, str, bytes]:
+        """Return what is kept of a part, of which there is no object code."""
+        return self.name, "part", self._get_module_for_linking().as_bitcode()
+
+    @classmethod
+    def _unserialize(cls, codegen: Any, state: tuple[str, str, bytes]) -> _Library:
+        name, _, code = state
+        library: _Library = codegen.create_library(name)
+        library._final_module = library._shared_module = parse_bitcode(code)
+        library._finalize_dynamic_globals()
+        library._finalized = True
+        return library
+
+
+class _Codegen(JITCPUCodegen):  # type: ignore[misc]
+    """Makes such libraries."""
+
+    _library_class = _Library
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Nothing: what runs gets its environments where it is linked."""
+
+
+class _Context(CPUContext):  # type: ignore[misc]
+    """The processor, and code for it that is not run."""
+
+    def init(self) -> None:
+        """Make ready what makes code."""
+        self.is32bit = False
+        self._internal_codegen = _Codegen("zmtile.kernels")
+        externals.c_math_functions.install(self)
+
+    def get_executable(self, library: Any, description: Any, environment: Any) -> Any:
+        """Return what stands for a part where others call it."""
+        return object()
+
+
+class _Target(TargetDescriptor):  # type: ignore[misc]
+    """The target, as dispatchers see it."""
+
+    options = CPUTargetOptions
+
+    @cached_property
+    def typing_context(self) -> Any:
+        """What knows the types of functions."""
+        return Context()
+
+    @cached_property
+    def target_context(self) -> Any:
+        """What makes code of them."""
+        return _Context(self.typing_context, self._target_name)
+
+
+class _Zmtile(CPU):  # type: ignore[misc]
+    """The name of the target in numba's registries."""
+
+
+target_registry[_NAME] = _Zmtile
+target = _Target(_NAME)
+
+
+class PartDispatcher(Dispatcher):
+    """What numba sees of a part, for all types."""
+
+    targetdescr = target
+
+    def add_overload(self, result: Any) -> None:
+        """Know a part for more types."""
+        self.overloads[tuple(result.signature.args)] = result
+
+
+def _jit(**options: Any) -> Any:
+    """Compile numba's own functions as parts, too."""
+    return lambda function: PartDispatcher(function, targetoptions={**options, **PART})
+
+
+jit_registry[_Zmtile] = _jit
+dispatcher_registry[_Zmtile] = PartDispatcher
+
+
+class Whole:
+    """Object code of a part and all that it calls, with a way in from Python.
+
+    Parameters
+    ----------
+    part : numba.core.compiler.CompileResult
+    """
+
+    def __init__(self, part: Any) -> None:
+        context = target.target_context.subtarget(enable_nrt=True)  # arrays have an owner
+        library = context.codegen().create_library(part.fndesc.qualname)
+        library.add_linking_library(part.library)
+        library.add_linking_library(rtsys.library)
+        context.create_cpython_wrapper(library, part.fndesc, part.environment, None, release_gil=True)
+        library.finalize()
+        library._optimize_final_module()
+        library._final_module.verify()
+        self.module = library._final_module
+        self.keepable = not (library.has_dynamic_globals or library._reload_init)
+        self.object_code: bytes = library._codegen._tm.emit_object(library._final_module)
