@@ -5,6 +5,7 @@ import math
 import os
 import stat
 import time
+import weakref
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_the_same_tile_gives_the_same_bytes_at_any_time(tmp_path):
     one = tile.write(tmp_path / "a.fits", planes=("mask", "weight")).read_bytes()
     time.sleep(1.1)  # astropy's own checksum comments are precise to a second
     assert tile.write(tmp_path / "b.fits", planes=("mask", "weight")).read_bytes() == one
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_planes_that_nobody_needs_any_more_are_let_go(tmp_path, channels, workers):
+    tile = make_tile(channels)
+    kept = tile.write(tmp_path / "a.fits", planes=("mask", "weight"), workers=workers).read_bytes()
+    assert tile.image.any()
+    names = ("image", "uncert", "coverage", "rejlow", "rejhigh")
+    planes = [weakref.ref(getattr(tile, name)) for name in names]
+    last = tile.write(tmp_path / "b.fits", planes=("mask", "weight"), workers=workers, last=True)
+    assert last.read_bytes() == kept
+    assert [plane() for plane in planes] == [None] * len(names)
+    assert not any(getattr(tile, name).any() for name in names)
+    assert len(tile.frames) == len(read_tile(last).frames)
+    assert tile.shape == read_tile(last).shape
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zmtile.pipeline import Plan
     from zmtile.tiles.tile import Tile
 
-__all__ = ["SCHEMA_VERSION", "dumps", "dumps_error", "report_of"]
+__all__ = ["SCHEMA_VERSION", "dumps", "dumps_error", "report_of", "rounded"]
 
 SCHEMA_VERSION = 1  # goes up when a key changes its meaning or goes away
 
@@ -63,16 +63,24 @@ def report_of(
         "frames": [plain(r) for r in records],
         "coverage": None,
         "rejected": None,
-        "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
+        "seconds": rounded(seconds),
     }
     if tile is not None:
-        report["coverage"] = _coverage(tile.coverage, plan.options.min_coverage)
-        samples = max(int(tile.coverage.sum(dtype="int64")), 1)
+        import numpy as np
+
+        counts = _histogram(tile.coverage)
+        report["coverage"] = _coverage(counts, plan.options.min_coverage)
+        samples = max(int((np.arange(counts.size) * counts).sum()), 1)
         report["rejected"] = {
-            "low": int(tile.rejlow.sum(dtype="int64")) / samples,
-            "high": int(tile.rejhigh.sum(dtype="int64")) / samples,
+            "low": sum(r.nrejlow for r in records if r.used) / samples,
+            "high": sum(r.nrejhigh for r in records if r.used) / samples,
         }
     return report
+
+
+def rounded(seconds: dict[str, float]) -> dict[str, float]:
+    """Return the time of the stages, in milliseconds what is behind the point."""
+    return {stage: round(spent, 3) for stage, spent in seconds.items()}
 
 
 def plain(value: Any) -> Any:
@@ -92,13 +100,26 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def _coverage(plane: NDArray[np.uint16], least: int) -> dict[str, float]:
-    """Return how many frames the pixels have; a histogram, since a median would copy the plane."""
+def _histogram(plane: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Return how many pixels have 0, 1, 2 … frames; most parts of a tile have one number of them."""
     import numpy as np
 
+    rows, cols = plane.reshape(-1, plane.shape[-1]), plane.shape[-1]
     counts = np.zeros(int(plane.max(initial=0)) + 1, np.int64)
-    for row in plane.reshape(-1, plane.shape[-1]):
-        counts += np.bincount(row, minlength=counts.size)
+    for top in range(0, len(rows), 64):
+        for left in range(0, cols, 512):
+            part = rows[top : top + 64, left : left + 512]
+            if (lowest := part.min()) == part.max():
+                counts[lowest] += part.size
+            else:
+                counts += np.bincount(part.reshape(-1), minlength=counts.size)
+    return counts
+
+
+def _coverage(counts: NDArray[np.int64], least: int) -> dict[str, float]:
+    """Return how many frames the pixels have; a histogram tells, a median would copy the plane."""
+    import numpy as np
+
     total = np.cumsum(counts)
     return {
         "min": int(np.searchsorted(total, 1)),

@@ -203,7 +203,7 @@ def build(
     from zmtile.console import reporting, say
     from zmtile.frames.hashes import hash_ahead
     from zmtile.frames.inputs import expand
-    from zmtile.jsonout import dumps, report_of
+    from zmtile.jsonout import dumps, report_of, rounded
 
     with reporting(verbose, quiet, as_json, log_file, notes(ctx)) as progress:
         inputs = expand(frames)
@@ -222,14 +222,16 @@ def build(
             _check_targets(target, page, kept, overwrite)
             if not dry_run:
                 tile = stack_plan(plan, resources, progress)
+        report = report_of(plan, tile, target, {}, page)  # before the planes are let go
         if tile is not None:
             progress.stage("write", 1)
-            target = tile.write(
+            tile.write(
                 target,
                 overwrite=overwrite,
                 fill=chosen.fill,
                 planes=chosen.planes,
                 workers=resources.workers,
+                last=page is None,
             )
             progress.step()
             if page is not None:
@@ -241,7 +243,7 @@ def build(
                 write_report([report_tile(image_of(tile, target))], page, overwrite)
                 progress.step()
         progress.done()
-    report = report_of(plan, tile, target, progress.seconds, page)
+    report["seconds"] = rounded(progress.seconds)
     if as_json:
         say(dumps(report))
     elif not quiet:

@@ -124,6 +124,7 @@ def rebuild(
                 fill=options.fill,
                 planes=options.planes,
                 workers=resources.workers,
+                last=True,
             )
             progress.step()
         progress.done()

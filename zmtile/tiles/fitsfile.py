@@ -14,12 +14,10 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-__all__ = ["Packed", "compressed", "write_float_image", "write_packed", "write_table"]
+__all__ = ["Packed", "packed", "write_float_image", "write_packed", "write_table"]
 
 _BLOCK = 2880
 _PIECE = 2**20  # pixels
-# Rows of a compressed tile: one at a time, astropy spends twice as long as with 16 or more.
-_TILE_ROWS = 64
 
 
 def write_float_image(
@@ -54,7 +52,7 @@ def write_float_image(
 
 @dataclass(frozen=True)
 class Packed:
-    """An HDU that astropy has turned into bytes.
+    """An HDU as bytes, but for its checksums.
 
     Attributes
     ----------
@@ -66,12 +64,6 @@ class Packed:
     data: memoryview
 
 
-def compressed(data: NDArray[Any], header: fits.Header) -> Packed:
-    """Return an integer image, tile-compressed without loss."""
-    tile = (1,) * (data.ndim - 2) + (min(_TILE_ROWS, data.shape[-2]), data.shape[-1])
-    return _packed(fits.CompImageHDU(data, header, compression_type="RICE_1", tile_shape=tile))
-
-
 def write_packed(file: BinaryIO, packed: Packed) -> None:
     """Write an HDU with checksums of ours."""
     _write(file, packed.header, [packed.data])
@@ -79,17 +71,17 @@ def write_packed(file: BinaryIO, packed: Packed) -> None:
 
 def write_table(file: BinaryIO, columns: list[fits.Column], header: fits.Header) -> None:
     """Write a binary table."""
-    write_packed(file, _packed(fits.BinTableHDU.from_columns(columns, header=header)))
+    write_packed(file, packed(fits.BinTableHDU.from_columns(columns, header=header)))
 
 
-def _packed(hdu: Any) -> Packed:
+def packed(hdu: Any) -> Packed:
     """Let astropy turn an HDU into bytes."""
     buffer = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
-    packed = buffer.getvalue()
-    with fits.open(io.BytesIO(packed), disable_image_compression=True) as hdus:
+    stored = buffer.getvalue()
+    with fits.open(io.BytesIO(stored), disable_image_compression=True) as hdus:
         header, info = hdus[1].header.copy(), hdus[1].fileinfo()
-    return Packed(header, memoryview(packed)[info["datLoc"] : info["datLoc"] + info["datSpan"]])
+    return Packed(header, memoryview(stored)[info["datLoc"] : info["datLoc"] + info["datSpan"]])
 
 
 def _write(file: BinaryIO, header: fits.Header, pieces: Iterable[memoryview]) -> None:

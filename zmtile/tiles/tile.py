@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,15 @@ from numpy.typing import NDArray
 
 from zmtile.errors import UsageError, parser_said
 from zmtile.options import EXTRA_PLANES
-from zmtile.tiles.fitsfile import Packed, compressed, write_float_image, write_packed, write_table
+from zmtile.tiles.fitsfile import Packed, write_float_image, write_packed, write_table
 from zmtile.tiles.keywords import set_card
 from zmtile.tiles.records import FrameRecord, from_table, to_columns
+from zmtile.tiles.rice import compressed
 from zmtile.tiles.target import check_target, new_file
 
 __all__ = ["FrameRecord", "Tile", "check_target", "open_tile", "read_tile", "unweighed"]
 
 _STRUCTURAL = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "CHECKSUM", "DATASUM")
-# Planes of integers.
-_COUNTS = {
-    "coverage": "frames with data, before rejection",
-    "rejlow": "samples rejected below",
-    "rejhigh": "samples rejected above",
-    "alpha": "255 inside the footprint, 0 outside",
-    "mask": "1 = no data",
-}
 _MENDED = "`zmtile rebuild` makes it again from its frames; or fetch a whole copy from its source."
 # Where FRAMES is lost as well, nothing tells what the tile was made of.
 _LOST = "Build it again from its frames, or fetch a whole copy from its source."
@@ -92,13 +85,19 @@ class Tile:
     @property
     def alpha(self) -> NDArray[np.uint8]:
         """(rows, cols): 255 where all channels have data, 0 elsewhere."""
-        inside = np.isfinite(self.image).reshape(-1, *self.shape[-2:])
-        return np.asarray(inside.all(axis=0), np.uint8) * np.uint8(255)
+        first, *others = self.image.reshape(-1, *self.shape[-2:])
+        inside = np.isfinite(first)
+        for channel in others:
+            inside &= np.isfinite(channel)
+        alpha: NDArray[np.uint8] = inside.view(np.uint8)
+        alpha *= np.uint8(255)
+        return alpha
 
     @property
     def mask(self) -> NDArray[np.uint8]:
         """Of the image's shape: 1 where it has no data, 0 elsewhere."""
-        return (~np.isfinite(self.image)).astype(np.uint8)
+        inside = np.isfinite(self.image)
+        return np.logical_not(inside, out=inside).view(np.uint8)
 
     def write(
         self,
@@ -108,6 +107,7 @@ class Tile:
         fill: float | None = None,
         planes: Sequence[str] = ("mask",),
         workers: int = 1,
+        last: bool = False,
     ) -> Path:
         """Write the tile; the same tile gives the same bytes.
 
@@ -124,6 +124,9 @@ class Tile:
             Planes beside those that every tile has. astropy's ``CCDData.read`` finds 'mask'.
         workers : int
             Threads that compress planes beside the one that writes; without influence on the bytes.
+        last : bool
+            Nobody looks at the planes any more: each is let go as soon as the file has no more need of
+            it, so that the system has its memory for the pages of the file. It is 0 throughout then.
 
         Returns
         -------
@@ -150,22 +153,36 @@ class Tile:
             set_card(header, "ZMT_FILL", float(fill))
         spread = _named("UNCERT", "standard error of the image", "adu")
         spread["UTYPE"] = ("StdDevUncertainty", "kind of uncertainty, for CCDData")
+        flags = ("alpha", "mask") if "mask" in planes else ("alpha",)
         with new_file(path, overwrite) as file, ThreadPoolExecutor(workers) as pool:
-            # Compression releases the GIL: it goes on beside what is written, in the order of the file.
-            names = ("coverage", "rejlow", "rejhigh", "alpha", *(["mask"] if "mask" in planes else []))
+            # Compression releases the GIL: it goes on beside what is written. What takes longest goes first.
+            names = ("rejlow", "rejhigh", "coverage", *flags)
             packed = {name: pool.submit(self._compressed, name) for name in names}
+            if last:
+                wait([packed[name] for name in names[:3]])
+                self._let_go("rejlow", "rejhigh", "coverage")
             write_float_image(file, self.image, header, fill)
+            if last:
+                wait(packed.values())
+                self._let_go("image")
             write_packed(file, packed["coverage"].result())
             write_float_image(file, self.uncert, spread, None)
-            for name in names[1:]:
+            if last:
+                self._let_go("uncert")
+            for name in ("rejlow", "rejhigh", *flags):
                 write_packed(file, packed[name].result())
             if "weight" in planes:
                 write_float_image(file, self.weight, _named("WEIGHT", "sum of the surviving weights"), None)
             write_table(file, *to_columns(self.frames, self.channels))
         return Path(path)
 
+    def _let_go(self, *names: str) -> None:
+        for name in names:
+            plane = getattr(self, name)
+            object.__setattr__(self, name, np.broadcast_to(plane.dtype.type(0), plane.shape))
+
     def _compressed(self, name: str) -> Packed:
-        return compressed(getattr(self, name), _named(name.upper(), _COUNTS[name]))
+        return compressed(getattr(self, name), name.upper())
 
 
 def _named(name: str, meaning: str, unit: str = "") -> fits.Header:
