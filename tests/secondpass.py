@@ -83,7 +83,7 @@ def second_pass(
         sources.append(source_of(frame, to_reference, matched, canvas, frame, options))
         corrections.append(correction)
         photometry.append(matched)
-    return SecondPass(sources, corrections, photometry, canvas, options, made.__getitem__, lambda: None)
+    return SecondPass(sources, corrections, photometry, canvas, options, made.__getitem__)
 
 
 def empty_planes(second, weight=True):

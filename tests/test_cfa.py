@@ -20,7 +20,7 @@ from zmtile.frames.pixels import open_pixels
 from zmtile.kernels.demosaic import pattern_codes, separate
 from zmtile.matching.match import Photometry
 from zmtile.registration.transform import invert
-from zmtile.stacking import stack
+from zmtile.stacking import strips
 from zmtile.stacking.canvas import Canvas
 from zmtile.stacking.warp import Block, source_of, warp
 
@@ -113,8 +113,8 @@ def test_a_single_frame_is_its_mosaic(lights):
 
 @pytest.mark.parametrize(("cols", "pixels"), [(37, 1024), (64, 5000)])
 def test_the_shape_of_blocks_and_threads_change_no_bit(lights, tile, monkeypatch, cols, pixels):
-    monkeypatch.setattr(stack, "BLOCK_COLS", cols)
-    monkeypatch.setattr(stack, "MAX_BLOCK_PIXELS", pixels)
+    monkeypatch.setattr(strips, "BLOCK_COLS", cols)
+    monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", pixels)
     again = build_tile(lights, replace(DIRECT, reference=lights[0].name), Resources(3, 48 * 2**20))
     for plane in ("image", "uncert", "coverage", "rejlow", "rejhigh"):
         assert getattr(tile, plane).tobytes() == getattr(again, plane).tobytes()

@@ -1,8 +1,10 @@
 """Reading: every form of FITS file that cameras and programs write, and what is wrong with broken ones."""
 
 import contextlib
+import errno
 import gzip
 import math
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -374,6 +376,45 @@ def test_a_file_that_shrinks_after_its_header_was_read_is_an_error_not_a_crash(t
         open_pixels(frame)
 
 
+def test_a_file_that_shrinks_after_it_was_opened_is_an_error_not_a_crash(tmp_path):
+    path = write(tmp_path / "a.fits", GREY.astype("u2"))
+    opened = open_pixels(read_frame(path))
+    path.write_bytes(path.read_bytes()[:2900])
+    with pytest.raises(FrameError, match=r"a\.fits: its pixels cannot be read .*shorter") as caught:
+        opened.whole()
+    assert caught.value.remedy
+
+
+def test_a_file_is_closed_when_nobody_holds_its_pixels(tmp_path):
+    frame = read_frame(write(tmp_path / "a.fits", GREY.astype("u2")))
+    before = os.listdir("/proc/self/fd")
+    opened = open_pixels(frame)
+    part = opened.part(1, 2, 3, 4)
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+    del opened
+    assert os.listdir("/proc/self/fd") == before
+    np.testing.assert_array_equal(part.patch(1, 2, 3, 4)[0], GREY[1:4, 2:6])
+
+
+@pytest.mark.parametrize("cut", [1, 7, 10**6])
+def test_a_system_that_reads_little_at_a_time_loses_nothing(tmp_path, monkeypatch, cut):
+    path = write(tmp_path / "a.fits", COLOUR.astype("u2"))
+    read = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, rooms, at: read(file, [rooms[0][:cut]], at))
+    np.testing.assert_array_equal(open_pixels(read_frame(path)).whole(), COLOUR)
+
+
+def test_a_disk_that_fails_is_an_error_with_the_name_of_the_file(tmp_path, monkeypatch):
+    opened = open_pixels(read_frame(write(tmp_path / "a.fits", GREY.astype("u2"))))
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(FrameError, match=r"a\.fits.*Input/output error"):
+        opened.whole()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(-4, ROWS + 2), st.integers(-4, COLS + 2), st.integers(1, 9), st.integers(1, 14), st.booleans()
@@ -385,7 +426,7 @@ def test_a_patch_is_the_rectangle_of_the_frame_and_nan_around_it(
     if not path.exists():
         write(path, (np.moveaxis(COLOUR, 0, -1) if interleaved else COLOUR).astype("u2"))
     opened = open_pixels(read_frame(path))
-    assert opened.mapped
+    assert opened.nbytes == 0  # they stay in the file
     around = np.pad(COLOUR.astype("f4"), ((0, 0), (4, 20), (4, 20)), constant_values=np.nan)
     want = around[:, row + 4 : row + 4 + rows, col + 4 : col + 4 + cols]
     np.testing.assert_array_equal(opened.patch(row, col, rows, cols), want)

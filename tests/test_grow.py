@@ -14,7 +14,7 @@ from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
 from zmtile.memory import memory_needed
 from zmtile.pipeline import plan_tile
-from zmtile.stacking import stack
+from zmtile.stacking import strips
 from zmtile.stacking.canvas import Canvas
 from zmtile.stacking.grow import grow, halo
 from zmtile.stacking.rejection import rejection, settled
@@ -145,8 +145,8 @@ PLANES = ("image", "uncert", "weight", "coverage", "rejlow", "rejhigh")
 
 @pytest.mark.parametrize(("cols", "pixels"), [(37, 1024), (420, 2000), (64, 5000)])
 def test_blocks_threads_and_memory_change_no_bit(lights, tile, monkeypatch, cols, pixels):
-    monkeypatch.setattr(stack, "BLOCK_COLS", cols)
-    monkeypatch.setattr(stack, "MAX_BLOCK_PIXELS", pixels)
+    monkeypatch.setattr(strips, "BLOCK_COLS", cols)
+    monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", pixels)
     again = build_tile(lights, Options(reference=lights[0].name, grow=3), Resources(2, 100 * 2**20))
     for plane in PLANES:
         assert getattr(again, plane).tobytes() == getattr(tile, plane).tobytes()
@@ -175,7 +175,7 @@ def test_the_margin_counts_as_memory(lights):
         frames, canvas, resources, 3
     )
     assert halo(Options()) == 0
-    blocks = list(stack._blocks(canvas, 200, 3, 60 * 2**20, 12))
+    blocks = list(strips.blocks_of(canvas, 200, 3, 60 * 2**20, 12))
     held = [(b.rows + 24) * (b.cols + 24) * memory.sample_bytes(200, 3, 12) for b in blocks]
     assert 30 * 2**20 < max(held) <= 60 * 2**20
 

@@ -15,7 +15,7 @@ from zmtile import FrameError, Options, Resources, TooFewFrames, UsageError, bui
 from zmtile.memory import MIN_BLOCK_PIXELS
 from zmtile.pipeline import plan_tile, stack_plan
 from zmtile.registration.transform import apply, compose, corners, invert
-from zmtile.stacking import rejection, stack
+from zmtile.stacking import rejection, strips
 from zmtile.stacking.canvas import Canvas
 
 SPEC = make_group.GroupSpec(frames=6, rows=360, cols=480, stars=120, seed=3, rotation=8.0, dither=20.0)
@@ -84,9 +84,9 @@ def test_threads_and_memory_change_no_bit(lights, tile, threads, limit):
 
 @pytest.mark.parametrize(("cols", "pixels"), [(37, 1024), (480, 1024), (64, 5000), (33, 16384)])
 def test_the_shape_of_blocks_changes_no_bit(lights, tile, monkeypatch, cols, pixels):
-    monkeypatch.setattr(stack, "BLOCK_COLS", cols)
-    monkeypatch.setattr(stack, "MAX_BLOCK_PIXELS", pixels)
-    blocks = list(stack._blocks(Canvas(SPEC.rows, SPEC.cols), len(lights), 3, 2**30))
+    monkeypatch.setattr(strips, "BLOCK_COLS", cols)
+    monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", pixels)
+    blocks = list(strips.blocks_of(Canvas(SPEC.rows, SPEC.cols), len(lights), 3, 2**30))
     assert max(b.cols for b in blocks) == cols
     again = build_tile(lights, Options(reference=lights[0].name))
     assert same_pixels(tile, again)
@@ -386,8 +386,8 @@ def test_feather_changes_weights_only(lights, feathered):
 
 
 def test_the_shape_of_blocks_changes_no_bit_of_a_feathered_tile(lights, feathered, monkeypatch):
-    monkeypatch.setattr(stack, "BLOCK_COLS", 37)
-    monkeypatch.setattr(stack, "MAX_BLOCK_PIXELS", 37 * 11)
+    monkeypatch.setattr(strips, "BLOCK_COLS", 37)
+    monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", 37 * 11)
     again = build_tile(lights, Options(reference=lights[0].name, framing="union", feather=40.0))
     assert same_pixels(feathered, again)
 

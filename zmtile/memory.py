@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import threading
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ from zmtile.stacking.canvas import Canvas
 __all__ = [
     "BLOCK_COLS",
     "MIN_BLOCK_PIXELS",
-    "PageGuard",
     "Shelf",
     "memory_limit",
     "memory_needed",
@@ -66,8 +64,8 @@ def plane_bytes(canvas: Canvas, channels: int, weight: bool = True) -> int:
 
 
 def _patch_bytes(pixels: int, channels: int) -> int:
-    # A block's patch is at most twice as large when turned by 45°; raw, demosaiced, margins.
-    return 4 * (channels + 1) * (2 * pixels + 64 * 128)
+    # A block's patch is at most twice as large when turned by 45°; stored, raw, demosaiced, margins.
+    return 4 * (channels + 3) * (2 * pixels + 64 * 128)
 
 
 def memory_limit(
@@ -101,8 +99,8 @@ def memory_limit(
 class Shelf:
     """Frames that stay open: as many as the limits on files and unpacked bytes allow."""
 
-    def __init__(self, mapped: int, unpacked_bytes: int) -> None:
-        self._mapped, self._bytes = mapped, unpacked_bytes
+    def __init__(self, files: int, unpacked_bytes: int) -> None:
+        self._files, self._bytes = files, unpacked_bytes
         self._open: dict[int, Pixels] = {}
         self._lock = threading.Lock()
 
@@ -114,41 +112,11 @@ class Shelf:
                 return pixels
             # Inside the lock: two threads must not unpack one file at the same time.
             pixels = open_pixels(frame, correction)
-            size = 0 if pixels.mapped else pixels.stored.nbytes
             # Frames are asked for in turns; what is kept stays, or every turn would miss them all.
-            if len(self._open) < self._mapped and self._unpacked() + size <= self._bytes:
+            held = sum(p.nbytes for p in self._open.values())
+            if len(self._open) < self._files and held + pixels.nbytes <= self._bytes:
                 self._open[index] = pixels
             return pixels
-
-    def _unpacked(self) -> int:
-        return sum(p.stored.nbytes for p in self._open.values() if not p.mapped)
-
-    def release(self) -> None:
-        """Hand the mapped pages back to the system."""
-        with self._lock:
-            for pixels in self._open.values():
-                pixels.release()
-
-
-class PageGuard:
-    """Keeps the mapped pages of the frames, which count as the process's memory, below an allowance."""
-
-    def __init__(self, shelf: Shelf, allowance: int) -> None:
-        self._shelf, self._allowance = shelf, allowance
-        self._page = os.sysconf("SC_PAGESIZE")
-        self._before = self._mapped()  # the interpreter's libraries
-
-    def _mapped(self) -> int:
-        try:
-            with open("/proc/self/statm", "rb") as file:
-                return int(file.read().split()[2]) * self._page
-        except OSError:  # no procfs: the system alone decides, as it may at any time
-            return 0
-
-    def check(self) -> None:
-        """Hand pages back when there are too many."""
-        if self._mapped() - self._before > self._allowance:
-            self._shelf.release()
 
 
 def open_file_limit(count: int) -> int:

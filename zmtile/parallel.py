@@ -23,15 +23,20 @@ class Kept(threading.local):
     """Memory that each thread keeps from item to item: new pages cost more than what is written to them."""
 
     def __init__(self) -> None:
-        self._floats: dict[str, NDArray[np.float32]] = {}
+        self._kept: dict[str, NDArray[np.uint8]] = {}
+
+    def bytes(self, name: str, size: int) -> NDArray[np.uint8]:
+        """Return memory with whatever was in it; the thread's next of that name takes its place."""
+        kept = self._kept.get(name)
+        if kept is None or kept.size < size:
+            self._kept.pop(name, None)  # before the next, so that both are never held
+            del kept
+            kept = self._kept[name] = np.empty(size, np.uint8)
+        return kept[:size]
 
     def floats(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return an array with whatever was in it; the thread's next of that name takes its place."""
-        size = math.prod(shape)
-        kept = self._floats.get(name)
-        if kept is None or kept.size < size:
-            kept = self._floats[name] = np.empty(size, np.float32)
-        return kept[:size].reshape(shape)
+        """Return an array of float32 in such memory."""
+        return self.bytes(name, 4 * math.prod(shape)).view(np.float32).reshape(shape)
 
 
 def run_parallel(

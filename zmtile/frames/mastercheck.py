@@ -149,5 +149,4 @@ def _light_in_fractions(frame: Frame) -> bool | None:
         told = told if unit is None else unit
         if unit is False:
             break
-    pixels.release()
     return told

@@ -148,10 +148,7 @@ def measure(
     FrameError
         When its pixels cannot be read.
     """
-    pixels = open_pixels(frame, correction)
-    stats = _measure(frame, pixels, lone, kept or Kept())
-    pixels.release()
-    return stats
+    return _measure(frame, open_pixels(frame, correction), lone, kept or Kept())
 
 
 def _measure(frame: Frame, pixels: Pixels, lone: bool, kept: Kept) -> FrameStats:

@@ -211,9 +211,7 @@ def _small_group(count: int, options: Options) -> SecondPass:
         source_of(frame, to_reference, matched, canvas, frames[0], options)
         for frame, to_reference, matched in zip(frames, maps, photometry, strict=True)
     ]
-    return SecondPass(
-        sources, [Correction()] * count, photometry, canvas, options, pixels.__getitem__, lambda: None
-    )
+    return SecondPass(sources, [Correction()] * count, photometry, canvas, options, pixels.__getitem__)
 
 
 def as_text(found: Diagnosis) -> str:

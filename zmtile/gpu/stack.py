@@ -223,7 +223,6 @@ class _Work:
             self._slots = [device.slot(size) for _ in range(SLOTS)]
 
         def read(part: Rectangle) -> Raw:
-            self.second.let_go()
             return raw_of(self.second.opened(part.number), part)
 
         for place, (part, slot, raw) in enumerate(sent(self._slots, parts, read)):

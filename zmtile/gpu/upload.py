@@ -48,12 +48,11 @@ class Raw:
 
 def raw_of(pixels: Pixels, part: Rectangle) -> Raw:
     """Return the pixels of a rectangle, not yet corrected."""
-    frame = pixels.frame
-    if (pixels.stored.dtype.kind, pixels.stored.dtype.itemsize) not in _KINDS:
-        plain = Pixels(frame, pixels.stored, Correction())
-        return Raw(plain.patch(part.row, part.col, part.rows, part.cols), True)
-    at = np.s_[part.row : part.row + part.rows, part.col : part.col + part.cols]
-    return Raw(pixels.stored[:, *at] if frame.layout == "planes" else pixels.stored[at], False)
+    at = part.row, part.col, part.rows, part.cols
+    held = pixels.part(*at)
+    if (held.stored.dtype.kind, held.stored.dtype.itemsize) not in _KINDS:
+        return Raw(Pixels(pixels.frame, held.stored, Correction(), held.first).patch(*at), True)
+    return Raw(held.raw(*at), False)
 
 
 def raw_bytes(frame: Frame, part: Rectangle) -> int:

@@ -33,8 +33,6 @@ class SecondPass:
     options : Options
     opened : callable
         Returns the pixels of a frame by its number; may be called from any thread.
-    let_go : callable
-        To be called now and then: gives pages of the files back to the system if they are too many.
     """
 
     sources: Sequence[Source]
@@ -43,7 +41,6 @@ class SecondPass:
     canvas: Canvas
     options: Options
     opened: Callable[[int], Pixels]
-    let_go: Callable[[], None]
 
     @property
     def weight_and_noise(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

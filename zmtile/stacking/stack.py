@@ -1,14 +1,16 @@
 """Warp and stack: the second pass, block by block of the tile, straight from the raw frames.
 
-A block is a small rectangle of tile pixels. For each block every frame that reaches it is read,
+A block is a small rectangle of tile pixels. For each block every frame that reaches it is
 demosaiced, warped and matched into a buffer, and the buffer is rejected and combined. A block
 depends on nothing but the frames, so their size and the number of threads change no bit.
+
+Blocks side by side are a strip: a thread reads the rows of the frames that lie under it at once.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +25,10 @@ from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block
 from zmtile.matching.match import Photometry
 from zmtile.memory import (
-    BLOCK_COLS,
-    MIN_BLOCK_PIXELS,
-    PageGuard,
     Shelf,
     memory_limit,
     open_file_limit,
     plane_bytes,
-    sample_bytes,
 )
 from zmtile.options import Options, Resources
 from zmtile.parallel import Kept, run_parallel
@@ -38,21 +36,17 @@ from zmtile.progress import NullProgress, Progress
 from zmtile.registration.mapping import Bent
 from zmtile.registration.transform import Matrix
 from zmtile.stacking.canvas import Canvas
-from zmtile.stacking.clip import BLOCK_BYTES, MAX_FRAMES
+from zmtile.stacking.clip import MAX_FRAMES
 from zmtile.stacking.grow import grow, halo
 from zmtile.stacking.planes import PLANE_TYPES, Planes, SecondPass
 from zmtile.stacking.rejection import rejection
+from zmtile.stacking.strips import STRIP_BYTES, Reader, blocks_of, strips_of
 from zmtile.stacking.warp import Block, feather, source_of, warp, with_margin
 
 if TYPE_CHECKING:
     from zmtile.gpu.device import Device
 
 __all__ = ["depth_of", "stack_frames", "stack_on_cpu"]
-
-MAX_BLOCK_PIXELS = 128 * 128
-# Smaller ones cost more time between the kernels than the cache saves within: of 400 frames, the second pass
-# took 23 s with 1024 and 11 s with this.
-GOOD_BLOCK_PIXELS = 64 * 128
 
 
 def stack_frames(
@@ -114,12 +108,11 @@ def stack_frames(
     ]
     free = limit - masters - plane_bytes(canvas, channels, weight)
     shelf = Shelf(open_file_limit(len(frames)), free // 3)
-    pages = PageGuard(shelf, free // 3)
 
     def opened(k: int) -> Pixels:
         return shelf.get(k, frames[k], corrections[k])
 
-    second = SecondPass(sources, corrections, photometry, canvas, options, opened, pages.check)
+    second = SecondPass(sources, corrections, photometry, canvas, options, opened)
     if device is not None:
         from zmtile.gpu.stack import stack_on_device
 
@@ -133,19 +126,21 @@ def stack_on_cpu(second: SecondPass, planes: Planes, workers: int, budget: int, 
     """Fill the planes block by block, on so many threads; `budget` are bytes for all their samples."""
     depth = depth_of(second.options, len(planes.image))
     share = budget // workers
-    blocks = list(_blocks(second.canvas, len(second.sources), depth, share, halo(second.options)))
-    progress.stage("stack", len(blocks))
-    run_parallel(_work(second, planes), blocks, workers, progress)
+    blocks = list(blocks_of(second.canvas, len(second.sources), depth, share, halo(second.options)))
+    strips = list(strips_of(blocks, second, min(share, STRIP_BYTES), workers))
+    progress.stage("stack", len(strips))
+    run_parallel(_work(second, planes), strips, workers, progress)
 
 
-def _work(second: SecondPass, planes: Planes) -> Callable[[Block], None]:
-    """Return what makes the planes of one block, on any thread."""
+def _work(second: SecondPass, planes: Planes) -> Callable[[Sequence[Block]], None]:
+    """Return what makes the planes of a strip of blocks, on any thread."""
     sources, canvas, options = second.sources, second.canvas, second.options
     channels, margin, (weight, noise) = len(planes.image), halo(options), second.weight_and_noise
     lock = threading.Lock()
     kept = Kept()
+    reader = Reader(second, kept)
 
-    def work(block: Block) -> None:
+    def make(block: Block, held: dict[int, Pixels]) -> None:
         area = with_margin(block, margin, canvas)
         active = [k for k, source in enumerate(sources) if source.reaches(area)]
         rows, cols = slice(block.top, block.top + block.rows), slice(block.left, block.left + block.cols)
@@ -154,7 +149,7 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Block], None]:
             return
         samples = kept.floats("samples", (channels, len(active), area.rows, area.cols))
         for place, k in enumerate(active):
-            warp(second.opened(k), sources[k], area, samples[:, place])
+            warp(held[k] if held else reader.frame(k, area), sources[k], area, samples[:, place], kept)
         shares = None
         if options.feather:
             shares = np.stack([feather(sources[k], area, options.feather) for k in active])
@@ -162,7 +157,11 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Block], None]:
         planes.thin_out(options.min_coverage, rows, cols)
         with lock:
             planes.tally[active] += tally
-        second.let_go()
+
+    def work(strip: Sequence[Block]) -> None:
+        held = reader.strip(strip) if len(strip) > 1 else {}  # of a lone block, one frame at a time
+        for block in strip:
+            make(block, held)
 
     return work
 
@@ -170,21 +169,6 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Block], None]:
 def depth_of(options: Options, channels: int) -> int:
     """Return how many floats each frame has in a pixel of a block: a sample per channel, and a weight."""
     return channels + 1 if options.feather else channels
-
-
-def _blocks(canvas: Canvas, frames: int, depth: int, budget: int, margin: int = 0) -> Iterator[Block]:
-    """Cut the canvas into blocks whose samples fit the cache, and the budget in any case."""
-    sample = sample_bytes(frames, depth, margin)
-    cols = min(BLOCK_COLS, canvas.cols)
-    least = max(1, MIN_BLOCK_PIXELS // cols)
-    if margin:  # what lies around small blocks is worked on too often: as large as may be
-        rows = min(MAX_BLOCK_PIXELS // cols, budget // sample // (cols + 2 * margin) - 2 * margin)
-    else:
-        rows = min(max(BLOCK_BYTES // sample, GOOD_BLOCK_PIXELS), MAX_BLOCK_PIXELS, budget // sample) // cols
-    rows = max(rows, least)
-    for top in range(0, canvas.rows, rows):
-        for left in range(0, canvas.cols, cols):
-            yield Block(top, left, min(rows, canvas.rows - top), min(cols, canvas.cols - left))
 
 
 def _combine(

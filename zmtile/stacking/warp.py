@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from zmtile.kernels.tables import COPY, STEPS, kernel_table, span_of
 from zmtile.kernels.warp import warp_block
 from zmtile.matching.match import Photometry
 from zmtile.options import Options
+from zmtile.parallel import Kept
 from zmtile.registration.mapping import Bent
 from zmtile.registration.transform import Matrix, apply, compose, corners, invert, scale_of
 from zmtile.stacking.canvas import Canvas
@@ -85,10 +87,15 @@ class Source:
     codes: NDArray[np.uint8]
     direct: bool
 
-    @property
+    @cached_property
     def reach(self) -> int:
         """Pixels that the kernel, and the demosaic under it, look to either side."""
         return int(kernel_table(self.kernel, self.span).shape[1]) // 2 + 3
+
+    @cached_property
+    def _rows(self) -> list[list[float]]:
+        rows: list[list[float]] = self.inverse.tolist()
+        return rows
 
     @staticmethod
     def lattice(block: Block) -> tuple[int, int, int, int]:
@@ -120,11 +127,13 @@ class Source:
         """
         if nodes is None:
             # Plain floats: arrays of four corners took a tenth of the second pass.
-            (ax, bx, cx), (ay, by, cy) = self.inverse.tolist()
-            cols, rows = (block.left, block.left + block.cols - 1), (block.top, block.top + block.rows - 1)
-            x = [ax * i + bx * j + cx for i in cols for j in rows]
-            y = [ay * i + by * j + cy for i in cols for j in rows]
-            least_x, most_x, least_y, most_y = min(x), max(x), min(y), max(y)
+            (ax, bx, cx), (ay, by, cy) = self._rows
+            left, right = block.left, block.left + block.cols - 1
+            top, bottom = block.top, block.top + block.rows - 1
+            x = sorted((ax * left, ax * right)), sorted((bx * top, bx * bottom))
+            y = sorted((ay * left, ay * right)), sorted((by * top, by * bottom))
+            least_x, most_x = x[0][0] + x[1][0] + cx, x[0][1] + x[1][1] + cx
+            least_y, most_y = y[0][0] + y[1][0] + cy, y[0][1] + y[1][1] + cy
         else:
             (least_x, least_y), (most_x, most_y) = nodes[:2].min(axis=(1, 2)), nodes[:2].max(axis=(1, 2))
         bend_x, bend_y = self.bent.reach if self.bent is not None and nodes is None else (0.0, 0.0)
@@ -190,16 +199,24 @@ def source_of(
     )
 
 
-def warp(pixels: Pixels, source: Source, block: Block, out: NDArray[np.float32]) -> None:
-    """Fill one frame's samples of a block, (channels, rows, cols): matched values, NaN without data."""
+def warp(
+    pixels: Pixels, source: Source, block: Block, out: NDArray[np.float32], kept: Kept | None = None
+) -> None:
+    """Fill one frame's samples of a block, (channels, rows, cols): matched values, NaN without data.
+
+    `kept` holds what is made on the way.
+    """
+    kept = kept or Kept()
     nodes = source.nodes(block)
     row, col, rows, cols = source.bounds(block, nodes)
     if rows <= 0 or cols <= 0:  # a bend that might have reached the block does not
         out[:] = np.nan
         return
-    patch = pixels.patch(row, col, rows, cols)
+    grey = source.frame.layout in ("mono", "cfa")
+    patch = kept.floats("patch", (1 if grey else 3, rows, cols))
+    pixels.patch(row, col, rows, cols, patch)
     if source.frame.cfa:
-        mosaic, patch = patch[0], np.empty((3, rows, cols), np.float32)
+        mosaic, patch = patch[0], kept.floats("colours", (3, rows, cols))
         lay = separate if source.direct else demosaic
         lay(mosaic, source.codes, row, col, patch)
     inverse = source.inverse

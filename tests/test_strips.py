@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from secondpass import differing, empty_planes, on_cpu, second_pass
+
+from zmtile import Options
+from zmtile.frames.pixels import PixelsInFile
+from zmtile.parallel import Kept
+from zmtile.progress import NullProgress
+from zmtile.stacking import strips
+from zmtile.stacking.canvas import Canvas
+from zmtile.stacking.stack import stack_on_cpu
+
+KINDS = {
+    "mosaic": {},
+    "colour planes": {"layout": "planes"},
+    "interleaved floats": {"layout": "interleaved", "dtype": ">f4"},
+    "bent": {"bent": True},
+    "turned": {"turn": 0.9, "layout": "mono"},
+    "grown": {"options": Options(grow=2)},
+}
+
+
+def in_files(second, folder):
+    """The same group, its pixels in files."""
+    made = []
+    for number, source in enumerate(second.sources):
+        pixels = second.opened(number)
+        path = folder / str(number)
+        path.write_bytes(b"header" + pixels.stored.tobytes())
+        frame = dataclasses.replace(source.frame, offset=len(b"header"))
+        made.append(PixelsInFile(frame, os.open(path, os.O_RDONLY), pixels.correction))
+    return dataclasses.replace(second, opened=made.__getitem__)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(strips, "BLOCK_COLS", 16)
+    monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", 16 * 16)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [0, 5_000, 2**24])
+def test_what_is_read_at_once_changes_no_bit(tmp_path, monkeypatch, small_blocks, kind, size):
+    second = second_pass(**KINDS[kind])
+    expected = on_cpu(second)
+    monkeypatch.setattr("zmtile.stacking.stack.STRIP_BYTES", size)
+    planes = empty_planes(second)
+    stack_on_cpu(in_files(second, tmp_path), planes, 2, 2**28, NullProgress())
+    assert differing(planes, expected) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.integers(1, 9),
+    st.integers(0, 60_000),
+    st.sampled_from(sorted(KINDS)),
+)
+def test_strips_are_the_blocks_in_their_order_and_fit_the_budget(rows, cols, workers, budget, kind):
+    second = second_pass(**KINDS[kind], canvas=Canvas(rows, cols))
+    blocks = [
+        strips.Block(top, left, min(9, rows - top), min(7, cols - left))
+        for top in range(0, rows, 9)
+        for left in range(0, cols, 7)
+    ]
+    made = list(strips.strips_of(blocks, second, budget, workers))
+    assert [block for strip in made for block in strip] == blocks
+    reader = strips.Reader(second, Kept())
+    for strip in made:
+        assert len({block.top for block in strip}) == 1
+        assert len(strip) == 1 or strips._bytes_under(strip, second) <= budget
+        # What a thread has begun when the others are done is a small part of all.
+        left = len(blocks) - blocks.index(strip[0])
+        assert len(strip) <= max(left / (4 * workers), 1)
+        reached = {k for k, s in enumerate(second.sources) for b in strip if s.reaches(b)}
+        assert reached <= set(reader.strip(strip))
+
+
+def test_a_strip_that_fits_is_as_long_as_may_be():
+    second = second_pass(canvas=Canvas(64, 64))
+    blocks = [strips.Block(top, left, 8, 8) for top in range(0, 64, 8) for left in range(0, 64, 8)]
+    assert [len(strip) for strip in strips.strips_of(blocks, second, 2**24, 1)][:2] == [8, 8]
+
+
+def test_what_a_strip_holds_is_what_lies_under_it(tmp_path):
+    second = in_files(second_pass(turn=0.0), tmp_path)
+    blocks = [strips.Block(20, left, 10, 16) for left in (16, 32)]
+    held = strips.Reader(second, Kept()).strip(blocks)
+    assert sorted(held) == list(range(len(second.sources)))
+    for number, pixels in held.items():
+        assert 10 <= pixels.stored.shape[0] <= 10 + 2 * second.sources[number].reach + 2
+        row, col, rows, cols = second.sources[number].bounds(blocks[1])
+        whole = np.fromfile(tmp_path / str(number), ">i2", offset=6).reshape(70, 90)
+        np.testing.assert_array_equal(
+            pixels.raw(row, col, rows, cols), whole[row : row + rows, col : col + cols]
+        )
