@@ -6,7 +6,7 @@ astropy would hold copies of a whole plane, and write the time of day beside eac
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -14,9 +14,10 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-__all__ = ["Packed", "packed", "write_float_image", "write_packed", "write_table"]
+__all__ = ["Packed", "TableColumn", "packed", "write_float_image", "write_packed", "write_table"]
 
 _BLOCK = 2880
+_LETTERS = {"b1": "L", "i4": "J", "i8": "K", "f8": "D"}
 _PIECE = 2**20  # pixels
 
 
@@ -69,9 +70,66 @@ def write_packed(file: BinaryIO, packed: Packed) -> None:
     _write(file, packed.header, [packed.data])
 
 
-def write_table(file: BinaryIO, columns: list[fits.Column], header: fits.Header) -> None:
-    """Write a binary table."""
-    write_packed(file, packed(fits.BinTableHDU.from_columns(columns, header=header)))
+@dataclass(frozen=True)
+class TableColumn:
+    """A column of a binary table.
+
+    Attributes
+    ----------
+    name, unit : str
+    values : (rows,) or (rows, count) array
+        Bytes of text, bool, int32, int64 or float64.
+    """
+
+    name: str
+    unit: str
+    values: NDArray[Any]
+
+
+def write_table(file: BinaryIO, columns: Sequence[TableColumn], name: str, meaning: str) -> None:
+    """Write a binary table as astropy does, which would first load its tables: 0.14 s.
+
+    Parameters
+    ----------
+    file : binary file
+    columns : sequence of TableColumn
+        Of the same length.
+    name, meaning : str
+        Of the extension.
+    """
+    stored = [np.where(c.values, b"T", b"F") if c.values.dtype == np.bool_ else c.values for c in columns]
+    table = np.empty(
+        len(stored[0]),
+        [(c.name, v.dtype.newbyteorder(">"), v.shape[1:]) for c, v in zip(columns, stored, strict=True)],
+    )
+    header = fits.Header(
+        [
+            ("XTENSION", "BINTABLE", "binary table extension"),
+            ("BITPIX", 8, "array data type"),
+            ("NAXIS", 2, "number of array dimensions"),
+            ("NAXIS1", table.itemsize, "length of dimension 1"),
+            ("NAXIS2", len(table), "length of dimension 2"),
+            ("PCOUNT", 0, "number of group parameters"),
+            ("GCOUNT", 1, "number of groups"),
+            ("TFIELDS", len(columns), "number of table fields"),
+        ]
+    )
+    for number, (column, values) in enumerate(zip(columns, stored, strict=True), start=1):
+        table[column.name] = values
+        header[f"TTYPE{number}"] = column.name
+        header[f"TFORM{number}"] = _form(column.values)
+        if column.unit:
+            header[f"TUNIT{number}"] = column.unit
+    header["EXTNAME"] = (name, meaning)
+    write_packed(file, Packed(header, memoryview(table.tobytes())))
+
+
+def _form(values: NDArray[Any]) -> str:
+    """Return the format of a column: how many of what kind."""
+    if values.dtype.kind == "S":
+        return f"{values.dtype.itemsize}A"
+    count = values.shape[1] if values.ndim > 1 else ""
+    return f"{count}{_LETTERS[values.dtype.str[1:]]}"
 
 
 def packed(hdu: Any) -> Packed:

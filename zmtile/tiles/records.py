@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from zmtile.kernels.bend import BEND
+from zmtile.tiles.fitsfile import TableColumn
 from zmtile.tiles.keywords import ascii_text, file_text, iso
 
 __all__ = ["COLUMNS", "Column", "FrameRecord", "from_table", "to_columns"]
@@ -143,28 +143,26 @@ COLUMNS = (
 
 
 # Shapes of the fields that are arrays.
+_TYPES = {"L": np.bool_, "D": np.float64, "J": np.int32, "K": np.int64}
 ARRAYS = {"matrix": (2, 3), "bend": (BEND,)}
 
 
-def to_columns(records: Sequence[FrameRecord], channels: int) -> tuple[list[fits.Column], fits.Header]:
-    """Return the FRAMES table's columns, and a header with their meanings."""
-    columns, header = [], fits.Header()
-    header["EXTNAME"] = ("FRAMES", "one row for each input")
-    for number, column in enumerate(COLUMNS, start=1):
-        values = [getattr(record, column.field) for record in records]
-        form, array = column.kind, np.array(values)
+def to_columns(records: Sequence[FrameRecord], channels: int) -> list[TableColumn]:
+    """Return the FRAMES table's columns."""
+    columns = []
+    for column in COLUMNS:
+        values: list[Any] = [getattr(record, column.field) for record in records]
         if column.kind == "text":
-            array = np.array([_text(column.field, value).encode("ascii") for value in values] or [b""])
-            array = array[: len(values)]
-            form = f"{max(array.dtype.itemsize, 1)}A"
+            texts = [_text(column.field, value).encode("ascii") for value in values] or [b""]
+            array = np.array(texts)[: len(values)]
         elif column.kind == "channels":
-            form = "D" if channels == 1 else f"{channels}D"
             array = np.array(values, np.float64).reshape((-1, channels) if channels > 1 else -1)
         elif column.field in ARRAYS:
             array = np.array(values, np.float64).reshape(-1, math.prod(ARRAYS[column.field]))
-        columns.append(fits.Column(column.name, form, unit=column.unit or None, array=array))
-        header[f"TTYPE{number}"] = (column.name, column.meaning)
-    return columns, header
+        else:
+            array = np.array(values, _TYPES[column.kind])
+        columns.append(TableColumn(column.name, column.unit, array))
+    return columns
 
 
 def _text(field: str, value: Any) -> str:

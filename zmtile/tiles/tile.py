@@ -173,7 +173,7 @@ class Tile:
                 write_packed(file, packed[name].result())
             if "weight" in planes:
                 write_float_image(file, self.weight, _named("WEIGHT", "sum of the surviving weights"), None)
-            write_table(file, *to_columns(self.frames, self.channels))
+            write_table(file, to_columns(self.frames, self.channels), "FRAMES", "one row for each input")
         return Path(path)
 
     def _let_go(self, *names: str) -> None:
