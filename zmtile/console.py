@@ -25,7 +25,7 @@ __all__ = ["Stages", "colourful", "on_terminal", "printable", "reporting", "say"
 # For the log file alone: on stderr the stages tell of their ends themselves.
 stage_log = logging.getLogger("zmtile.stages")
 
-UNITS = {"find": "inputs", "read": "files", "measure": "frames", "register": "frames", "stack": "blocks"}
+UNITS = {"find": "inputs", "read": "files", "measure": "frames", "register": "frames", "stack": "strips"}
 
 
 def say(text: str, err: bool = False) -> None:

@@ -26,6 +26,7 @@ from zmtile.kernels.reject import stack_block
 from zmtile.matching.match import Photometry
 from zmtile.memory import (
     Shelf,
+    give_back,
     memory_limit,
     open_file_limit,
     plane_bytes,
@@ -101,6 +102,7 @@ def stack_frames(
     # On a GPU, one thread at a time has pixels in its hands.
     holding = resources if device is None else replace(resources, threads=1)
     weight = "weight" in options.planes
+    give_back()
     limit = memory_limit(frames, canvas, holding, depth, margin, masters, weight)
     planes = Planes.empty(len(frames), channels, canvas.rows, canvas.cols, weight)
     sources = [
