@@ -331,3 +331,10 @@ def test_a_build_that_has_its_kernels_does_not_import_numba(tmp_path, folder):
     assert (tmp_path / "cold").read_bytes() == (tmp_path / "warm").read_bytes()
     assert "numba.core" in outcome["cold"]
     assert outcome["warm"] == "[]"
+
+
+def test_arrays_from_other_processes_are_of_the_same_types():
+    array = np.ones(3, np.float32)
+    there = pickle.loads(pickle.dumps(array))
+    kinds = [((a.dtype, a.ndim, a.flags.num),) for a in (array, there)]
+    assert types_of(kinds[0]) == types_of(kinds[1]) is not None

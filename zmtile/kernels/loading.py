@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["STAMP", "Code", "Place", "Types", "linked", "load", "save", "types_of"]
+__all__ = ["STAMP", "Code", "Place", "Types", "linked", "load", "read", "save", "types_of", "write"]
 
 log = logging.getLogger("zmtile")
 
@@ -75,7 +75,7 @@ def types_of(kinds: tuple[Any, ...]) -> Types | None:
 
 
 def _array(dtype: np.dtype[Any], ndim: int, flags: int) -> Types | None:
-    if not (flags & _ALIGNED and dtype.isbuiltin == 1 and dtype.isnative and dtype.name in _NUMBERS):
+    if not (flags & _ALIGNED and dtype.isnative and dtype.name in _NUMBERS):
         return None
     layout = "C" if flags & _C else "F" if flags & _F else "A"
     return "array", dtype.name, ndim, layout, bool(flags & _WRITEABLE)
@@ -179,15 +179,15 @@ def _short(key: Any) -> str:
     return hashlib.sha256(repr(key).encode()).hexdigest()[:16]
 
 
-def save(path: Path, code: Code) -> None:
-    """Write code, in one step.
+def write(path: Path, content: Any) -> None:
+    """Write what can be pickled, in one step.
 
     Raises
     ------
     OSError
         When the folder cannot be written.
     """
-    data = pickle.dumps((path.name, tuple(code)))
+    data = pickle.dumps((path.name, content))
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".zmk", delete=False) as file:
         try:
             file.write(hashlib.sha256(data).digest() + data)
@@ -196,6 +196,36 @@ def save(path: Path, code: Code) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def read(path: Path) -> Any:
+    """Return what was written.
+
+    Raises
+    ------
+    OSError
+        When there is no such file.
+    ValueError
+        When it is damaged.
+    """
+    data = path.read_bytes()
+    if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+        raise ValueError("damaged")
+    name, content = pickle.loads(data[_DIGEST:])
+    if name != path.name:
+        raise ValueError("of another name")
+    return content
+
+
+def save(path: Path, code: Code) -> None:
+    """Write code.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written.
+    """
+    write(path, tuple(code))
 
 
 def load(path: Path, function: Callable[..., Any]) -> Callable[..., Any] | None:
@@ -208,16 +238,9 @@ def load(path: Path, function: Callable[..., Any]) -> Callable[..., Any] | None:
         The kernel's source.
     """
     try:
-        data = path.read_bytes()
-    except OSError:
+        return linked(Code(*read(path)), function)
+    except FileNotFoundError:
         return None
-    try:
-        if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
-            raise ValueError("damaged")
-        name, code = pickle.loads(data[_DIGEST:])
-        if name != path.name:
-            raise ValueError("of another name")
-        return linked(Code(*code), function)
     except Exception as error:  # whatever it is, numba can do without
         log.debug("%s is not used: %r", path, error)
         return None

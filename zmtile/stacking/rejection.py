@@ -20,6 +20,7 @@ from zmtile.kernels.bounds import METHODS
 from zmtile.kernels.network import comparators
 from zmtile.kernels.reject import stack_block, stack_kernel
 from zmtile.options import Options, Resources
+from zmtile.remembered import remembered
 
 __all__ = ["critical_values", "recombination", "rejection", "settled", "student", "thinking_ahead"]
 
@@ -76,9 +77,10 @@ def _method_of(options: Options, frames: int) -> str:
 
 @contextmanager
 def thinking_ahead(options: Options, frames: int, resources: Resources) -> Iterator[None]:
-    """Work out what `rejection` will be asked for beside what is done within: it takes 0.2 s.
+    """Work out what `rejection` will be asked for beside what is done within.
 
-    Not where the kernel must be compiled first, which other kernels would have to wait for.
+    It takes 0.4 s where the disk has none of it. Not where the kernel must be compiled first, which
+    other kernels would have to wait for.
 
     Parameters
     ----------
@@ -140,13 +142,33 @@ def _parameters(options: Options, frames: int) -> tuple[Any, ...]:
     )
 
 
-@lru_cache(maxsize=64)
 def critical_values(frames: int, alpha: float) -> NDArray[np.float64]:
     """Return Rosner's critical values by the number of samples left; infinite where it has none.
 
     Rosner gives them by n and the number of the outlier, but only their difference counts.
     """
-    from scipy.special import stdtrit  # slow to load: only runs that stack pay for it
+    return _critical_values(_room(frames), alpha)[: frames + 1]
+
+
+def student(frames: int) -> NDArray[np.float32]:
+    """Return, by the number of survivors, how many standard errors hold 68.3 %.
+
+    A scatter of few samples is often too small: two of them need 1.84 standard errors, five 1.14.
+    That is Student's t, in the first row: the scatter and the error of the best mean are independent.
+    The second is for a value all of whose error is part of the scatter: two samples then need 1.
+    """
+    return np.ascontiguousarray(_student(_room(frames))[:, : frames + 1])
+
+
+def _room(frames: int) -> int:
+    """Return for how many frames tables are made, so that there are few of them."""
+    return max(128, 1 << frames.bit_length())
+
+
+@lru_cache(maxsize=64)
+@remembered
+def _critical_values(frames: int, alpha: float) -> NDArray[np.float64]:
+    from scipy.special import stdtrit  # slow to load: only who works them out pays for it
 
     left = np.arange(3.0, frames + 1)
     t = stdtrit(left - 2, 1 - alpha / (2 * left))
@@ -155,13 +177,8 @@ def critical_values(frames: int, alpha: float) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=64)
-def student(frames: int) -> NDArray[np.float32]:
-    """Return, by the number of survivors, how many standard errors hold 68.3 %.
-
-    A scatter of few samples is often too small: two of them need 1.84 standard errors, five 1.14.
-    That is Student's t, in the first row: the scatter and the error of the best mean are independent.
-    The second is for a value all of whose error is part of the scatter: two samples then need 1.
-    """
+@remembered
+def _student(frames: int) -> NDArray[np.float32]:
     from scipy.special import betaincinv, stdtrit
 
     factors = np.ones((2, frames + 1))
@@ -191,6 +208,7 @@ def _widening(options: Options, frames: int) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=1024)
+@remembered
 def _measured_width(options: Options, n: int) -> float:
     """Return how wide the pulls of n Gaussian samples are when only Student's factor is in their error.
 
