@@ -10,11 +10,13 @@ import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
-
-from astropy.io import fits
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from zmtile.errors import FrameError, parser_said
+from zmtile.frames.cards import PlainHeader, read_plain
+
+if TYPE_CHECKING:
+    from astropy.io import fits  # slow to load: most frames are read without
 
 __all__ = ["CFA_PATTERNS", "Frame", "get", "read_frame", "same_file"]
 
@@ -48,7 +50,7 @@ class Frame:
         2-D grey, 2-D mosaic, (3, rows, cols), (rows, cols, 3).
     cfa : str
         Colours of the 2×2 block at stored pixel (0, 0), row by row; '' unless the layout is 'cfa'.
-    header : fits.Header
+    header : fits.Header or PlainHeader
         Header of the image.
     hdu : int
         Index of the image's HDU.
@@ -68,7 +70,7 @@ class Frame:
     cols: int
     layout: str
     cfa: str
-    header: fits.Header = field(repr=False, compare=False)
+    header: fits.Header | PlainHeader = field(repr=False, compare=False)
     hdu: int = 0
     offset: int = -1
     bitpix: int = 16
@@ -98,8 +100,13 @@ class Frame:
         return any(k.startswith("RA--") for k in kinds) and any(k.startswith("DEC-") for k in kinds)
 
 
-def get(header: fits.Header, key: str, default: Any = None) -> Any:
+def get(header: fits.Header | PlainHeader, key: str, default: Any = None) -> Any:
     """Return a header value, or the default when it is absent, blank or unreadable."""
+    if isinstance(header, PlainHeader):
+        value = header.get(key, default)
+        return default if isinstance(value, str) and not value.strip() else value
+    from astropy.io import fits
+
     try:
         value = header.get(key, default)
     except (fits.VerifyError, ValueError):  # a card that astropy cannot parse is as good as absent
@@ -109,7 +116,7 @@ def get(header: fits.Header, key: str, default: Any = None) -> Any:
     return value
 
 
-def _number(header: fits.Header, *keys: str, default: float = math.nan) -> float:
+def _number(header: fits.Header | PlainHeader, *keys: str, default: float = math.nan) -> float:
     """Return the first of the keys that holds a finite number (some cameras write it as text)."""
     for key in keys:
         try:
@@ -136,12 +143,14 @@ def read_frame(path: Path, name: str | None = None) -> Frame:
             if size == 0:
                 raise FrameError(path, "the file is empty", "Copy it again from its source, or leave it out.")
             warnings.simplefilter("ignore")  # odd cards are understood or passed over below
-            with fits.open(source, memmap=False, lazy_load_hdus=True, do_not_scale_image_data=True) as hdus:
-                index, hdu = _first_image(path, hdus)
-                header = hdu.header.copy()
-                compressed = isinstance(hdu, fits.CompImageHDU)
-                offset = -1 if compressed else int(hdu.fileinfo()["datLoc"])
-                axes = tuple(int(header[f"NAXIS{i}"]) for i in range(int(header["NAXIS"]), 0, -1))
+            plain = read_plain(source)
+            header: fits.Header | PlainHeader
+            if plain is not None:
+                header, index, offset = plain, 0, source.tell()
+            else:
+                source.seek(0)
+                header, index, offset = _read_any(path, source)
+            axes = tuple(int(header[f"NAXIS{i}"]) for i in range(int(header["NAXIS"]), 0, -1))
     except FrameError:
         raise
     except EOFError:
@@ -162,6 +171,16 @@ def read_frame(path: Path, name: str | None = None) -> Frame:
         ) from None
     _check_size(path, axes, int(header["BITPIX"]), offset, size)
     return _facts(path, name or path.name, header, axes, index, offset)
+
+
+def _read_any(path: Path, source: BinaryIO) -> tuple[fits.Header, int, int]:
+    """Let astropy find the image; return its header, the index of its HDU and the offset of its pixels."""
+    from astropy.io import fits
+
+    with fits.open(source, memmap=False, lazy_load_hdus=True, do_not_scale_image_data=True) as hdus:
+        index, hdu = _first_image(path, hdus)
+        compressed = isinstance(hdu, fits.CompImageHDU)
+        return hdu.header.copy(), index, -1 if compressed else int(hdu.fileinfo()["datLoc"])
 
 
 def unpacked(path: Path) -> BinaryIO:
@@ -220,7 +239,7 @@ def _check_size(path: Path, axes: tuple[int, ...], bitpix: int, offset: int, siz
 
 
 def _facts(
-    path: Path, name: str, header: fits.Header, axes: tuple[int, ...], index: int, offset: int
+    path: Path, name: str, header: fits.Header | PlainHeader, axes: tuple[int, ...], index: int, offset: int
 ) -> Frame:
     if str(get(header, "ZMT_TYPE", "")) in ("Master Tile", "Tile Plane"):
         raise FrameError(path, "this is a finished master tile, not a light frame", "Leave it out.")
@@ -261,7 +280,7 @@ def _facts(
     )
 
 
-def _cfa(path: Path, header: fits.Header, rows: int) -> str:
+def _cfa(path: Path, header: fits.Header | PlainHeader, rows: int) -> str:
     """Return the mosaic's colours at stored pixel (0, 0).
 
     BAYERPAT (or COLORTYP) is counted from the sensor's top row, which is the first one stored
@@ -283,7 +302,7 @@ def _cfa(path: Path, header: fits.Header, rows: int) -> str:
     return "".join(pattern[2 * (r % 2) + (c + dx) % 2] for r in top for c in (0, 1))
 
 
-def _date(header: fits.Header) -> datetime | None:
+def _date(header: fits.Header | PlainHeader) -> datetime | None:
     """Return the start of the exposure in UTC from the forms of DATE-OBS that cameras write."""
     text = str(get(header, "DATE-OBS", get(header, "DATE-BEG", ""))).strip().strip("'")
     if not text:

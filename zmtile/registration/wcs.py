@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.io import fits
 
+from zmtile.frames.cards import PlainHeader
 from zmtile.frames.frame import Frame, get
 from zmtile.registration.transform import Matrix, apply, fit, invert
 
@@ -38,7 +39,7 @@ def frame_wcs(frame: Frame) -> WCS | None:
         return None
     from astropy.wcs import WCS
 
-    header = _mended(frame.header)
+    header = _mended(frame.header.whole if isinstance(frame.header, PlainHeader) else frame.header)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # dates with a zone, units in capitals: wcslib mends them
