@@ -1,12 +1,14 @@
 """Kernels are made of parts: what kernels call is optimised and turned into machine code with them, once."""
 
+import operator
 import pickle
 
 import numpy as np
 import pytest
+from numba import types
 
 from zmtile.kernels import compiling, inlined, kernel, loading
-from zmtile.kernels.parts import Whole
+from zmtile.kernels.parts import Whole, target
 
 
 @pytest.fixture
@@ -106,3 +108,25 @@ def test_an_inlined_kernel_is_not_called(folder, monkeypatch):
     compiled.compile(tuple(compiled.typeof_pyval(a) for a in (VALUES,)))
     whole = Whole(next(iter(compiled.overloads.values())))
     assert not any("root_of" in f.name for f in whole.module.functions)
+
+
+def test_numba_is_asked_once_for_the_types_of_a_call(monkeypatch):
+    target.typing_context.refresh()
+    add = target.typing_context.resolve_value_type(operator.add)
+    asked = []
+    original = types.Function.get_call_type
+    monkeypatch.setattr(types.Function, "get_call_type", lambda *a: asked.append(a) or original(*a))
+    add._signatures.clear()
+    for kinds in ([types.float32, types.float64], (types.float32, types.float64), (types.int64,) * 2) * 2:
+        returned = add.get_call_type(target.typing_context, kinds, {}).return_type
+        assert returned == (types.int64 if types.int64 in kinds else types.float64)
+    assert len(asked) == 2
+
+
+def test_functions_that_are_compiled_in_other_ways_are_not_taken_for_each_other():
+    flags, same, other = (compiling.dispatcher_of(part)._compiler._customize_flags(None) for _ in range(3))
+    assert flags == same
+    assert hash(flags) == hash(same)
+    other.forceinline = True
+    assert flags != other
+    assert flags != "flags"
