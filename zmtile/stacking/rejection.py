@@ -104,8 +104,11 @@ def _with_method(options: Options, method: str) -> Options:
     return replace(options, reject=method, **unused)
 
 
+@lru_cache(maxsize=1024)
 def rejection(options: Options, frames: int) -> tuple[Any, ...]:
     """Return the arguments of `stack_block` that choose method, combination and uncertainty.
+
+    Every block asks for them: 0.4 ms each time was half a second of twelve frames of 24 Mpixel.
 
     Parameters
     ----------
@@ -117,6 +120,7 @@ def rejection(options: Options, frames: int) -> tuple[Any, ...]:
     return (*_parameters(options, frames), student(frames), _widening(options, frames))
 
 
+@lru_cache(maxsize=1024)
 def recombination(options: Options, frames: int) -> tuple[Any, ...]:
     """Return these arguments for what a rejection has left already: nothing more is rejected."""
     none = _with_method(options, "none")
