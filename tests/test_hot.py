@@ -143,7 +143,7 @@ def test_a_hot_pixel_is_no_data_from_the_first_step_on(tmp_path):
     for frame, correction in zip(plan.frames, plan.corrections, strict=True):
         data = fits.getdata(frame.path).astype(np.float32)
         data.flat[correction.bad] = np.nan
-        fits.PrimaryHDU(data, frame.header).writeto(tmp_path / "nan" / frame.name)
+        fits.PrimaryHDU(data, fits.getheader(frame.path)).writeto(tmp_path / "nan" / frame.name)
         frames.append(read_frame(tmp_path / "nan" / frame.name))
     masked = stack_plan(plan)
     nan = stack_plan(replace(plan, frames=tuple(frames), corrections=(Correction(),) * len(frames)))
