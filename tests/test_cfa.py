@@ -114,6 +114,7 @@ def test_a_single_frame_is_its_mosaic(lights):
 @pytest.mark.parametrize(("cols", "pixels"), [(37, 1024), (64, 5000)])
 def test_the_shape_of_blocks_and_threads_change_no_bit(lights, tile, monkeypatch, cols, pixels):
     monkeypatch.setattr(strips, "BLOCK_COLS", cols)
+    monkeypatch.setattr(strips, "WIDE_BLOCK_PIXELS", 0)
     monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", pixels)
     again = build_tile(lights, replace(DIRECT, reference=lights[0].name), Resources(3, 48 * 2**20))
     for plane in ("image", "uncert", "coverage", "rejlow", "rejhigh"):

@@ -146,6 +146,7 @@ PLANES = ("image", "uncert", "weight", "coverage", "rejlow", "rejhigh")
 @pytest.mark.parametrize(("cols", "pixels"), [(37, 1024), (420, 2000), (64, 5000)])
 def test_blocks_threads_and_memory_change_no_bit(lights, tile, monkeypatch, cols, pixels):
     monkeypatch.setattr(strips, "BLOCK_COLS", cols)
+    monkeypatch.setattr(strips, "WIDE_BLOCK_PIXELS", 0)
     monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", pixels)
     again = build_tile(lights, Options(reference=lights[0].name, grow=3), Resources(2, 100 * 2**20))
     for plane in PLANES:

@@ -53,11 +53,11 @@ def test_all_frames_are_used_and_every_corner_is_where_truth_says(tile, truth):
 
 def test_what_is_thought_ahead_is_what_the_rejection_asks_for(lights):
     build_tile(lights)  # the kernel is compiled now
-    rejection._measured_width.cache_clear()
+    rejection._widths.cache_clear()
     plan = plan_tile(lights, resources=Resources(threads=2))
-    before = rejection._measured_width.cache_info()
+    before = rejection._widths.cache_info()
     rejection.rejection(plan.options, len(plan.frames))
-    assert rejection._measured_width.cache_info().misses == before.misses > 0
+    assert rejection._widths.cache_info().misses == before.misses > 0
 
 
 def test_coverage_is_that_of_the_true_transforms(tile, truth):
@@ -85,6 +85,7 @@ def test_threads_and_memory_change_no_bit(lights, tile, threads, limit):
 @pytest.mark.parametrize(("cols", "pixels"), [(37, 1024), (480, 1024), (64, 5000), (33, 16384)])
 def test_the_shape_of_blocks_changes_no_bit(lights, tile, monkeypatch, cols, pixels):
     monkeypatch.setattr(strips, "BLOCK_COLS", cols)
+    monkeypatch.setattr(strips, "WIDE_BLOCK_PIXELS", 0)
     monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", pixels)
     blocks = list(strips.blocks_of(Canvas(SPEC.rows, SPEC.cols), len(lights), 3, 2**30))
     assert max(b.cols for b in blocks) == cols
@@ -387,6 +388,7 @@ def test_feather_changes_weights_only(lights, feathered):
 
 def test_the_shape_of_blocks_changes_no_bit_of_a_feathered_tile(lights, feathered, monkeypatch):
     monkeypatch.setattr(strips, "BLOCK_COLS", 37)
+    monkeypatch.setattr(strips, "WIDE_BLOCK_PIXELS", 0)
     monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", 37 * 11)
     again = build_tile(lights, Options(reference=lights[0].name, framing="union", feather=40.0))
     assert same_pixels(feathered, again)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -24,6 +26,9 @@ KINDS = {
     "bent": {"bent": True},
     "turned": {"turn": 0.9, "layout": "mono"},
     "grown": {"options": Options(grow=2)},
+    # Frames end within the canvas, and the bend's reach beyond them.
+    "bent, small": {"bent": True, "turn": 0.0, "canvas": Canvas(120, 140)},
+    "bytes and words": {"dtype": "u1", "layout": "mono"},
 }
 
 
@@ -42,7 +47,9 @@ def in_files(second, folder):
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(strips, "BLOCK_COLS", 16)
-    monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", 16 * 16)
+    monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", 16 * 8)
+    monkeypatch.setattr(strips, "MIN_BLOCK_PIXELS", 16 * 8)
+    monkeypatch.setattr(strips, "WIDE_BLOCK_PIXELS", 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,7 +72,7 @@ def test_what_is_read_at_once_changes_no_bit(tmp_path, monkeypatch, small_blocks
     st.sampled_from(sorted(KINDS)),
 )
 def test_strips_are_the_blocks_in_their_order_and_fit_the_budget(rows, cols, workers, budget, kind):
-    second = second_pass(**KINDS[kind], canvas=Canvas(rows, cols))
+    second = second_pass(**KINDS[kind] | {"canvas": Canvas(rows, cols)})
     blocks = [
         strips.Block(top, left, min(9, rows - top), min(7, cols - left))
         for top in range(0, rows, 9)
@@ -80,8 +87,25 @@ def test_strips_are_the_blocks_in_their_order_and_fit_the_budget(rows, cols, wor
         # What a thread has begun when the others are done is a small part of all.
         left = len(blocks) - blocks.index(strip[0])
         assert len(strip) <= max(left / (4 * workers), 1)
-        reached = {k for k, s in enumerate(second.sources) for b in strip if s.reaches(b)}
+        reached = {k for k, s in enumerate(second.sources) for b in strip if s.bent is None and s.reaches(b)}
         assert reached <= set(reader.strip(strip))
+
+
+def test_unpacked_frames_that_do_not_fit_the_shelf_are_let_go(monkeypatch, small_blocks):
+    second = second_pass(frames=12)
+    alive = weakref.WeakSet()
+
+    def unpack(number):
+        pixels = copy.copy(second.opened(number))
+        alive.add(pixels)
+        most.append(len(alive))
+        return pixels
+
+    most = []
+    planes = empty_planes(second)
+    stack_on_cpu(dataclasses.replace(second, opened=unpack), planes, 1, 2**28, NullProgress())
+    assert max(most) <= 2
+    assert differing(planes, on_cpu(second)) == []
 
 
 def test_a_strip_that_fits_is_as_long_as_may_be():

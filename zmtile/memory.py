@@ -27,7 +27,7 @@ __all__ = [
     "sample_bytes",
 ]
 
-BLOCK_COLS = 128
+BLOCK_COLS = 256
 MIN_BLOCK_PIXELS = 1024
 # Bytes of a pixel and channel in the planes: image, uncertainty; coverage and two rejected; the weights.
 _PLANE_BYTES, _WEIGHT_BYTES = 2 * 4 + 3 * 2, 4

@@ -139,14 +139,14 @@ def _light_in_fractions(frame: Frame) -> bool | None:
     """Tell the unit of a light: the first rows with a larger value than 1 say that it is ADU."""
     if frame.bitpix > 0 and frame.bscale == 1.0:
         return False
+    told = None
     try:
         pixels = open_pixels(frame)
+        for row in range(0, frame.rows, BAND):
+            unit = in_fractions(pixels.patch(row, 0, min(BAND, frame.rows - row), frame.cols))
+            told = told if unit is None else unit
+            if unit is False:
+                break
     except FrameError:  # the first pass tells of it
         return None
-    told = None
-    for row in range(0, frame.rows, BAND):
-        unit = in_fractions(pixels.patch(row, 0, min(BAND, frame.rows - row), frame.cols))
-        told = told if unit is None else unit
-        if unit is False:
-            break
     return told

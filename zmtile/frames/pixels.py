@@ -65,9 +65,14 @@ class Pixels:
         row, col, rows, cols : int
             First pixel and size.
         room : ndarray of uint8, optional
-            At least `part_bytes`; where the pixels are put if they have to be read.
+            At least `part_bytes`; where the pixels are put. Without it, they may be those of this object.
         """
-        return self
+        if room is None:
+            return self
+        raw = self.raw(row, col, rows, cols)
+        stored = room[: raw.nbytes].view(raw.dtype).reshape(raw.shape)
+        stored[:] = raw
+        return Pixels(self.frame, stored, self.correction, (row, col))
 
     def raw(self, row: int, col: int, rows: int, cols: int) -> NDArray[Any]:
         """Return a rectangle that is held as it is stored, in the file's order of axes."""
@@ -221,7 +226,9 @@ def _unpack(
     """Turn a rectangle of 16-bit integers into ADU: from `first` of the stored ones, to `begin` of others."""
     blank = frame.blank if frame.blank is not None and -NO_BLANK < frame.blank < NO_BLANK else NO_BLANK
     largest = np.float32(LARGEST if frame.bscale != 1.0 else np.inf)
-    swapped, scale, zero = not stored.dtype.isnative, np.float32(frame.bscale), np.float32(frame.bzero)
+    swapped = not stored.dtype.isnative
+    with np.errstate(over="ignore"):  # a scale out of all bounds makes no data
+        scale, zero = np.float32(frame.bscale), np.float32(frame.bzero)
     for plane, values in zip(stored.view(np.uint16), out, strict=True):
         unpack_shorts(plane, swapped, *first, scale, zero, blank, largest, values, *begin, *size)
 

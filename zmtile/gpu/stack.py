@@ -196,7 +196,7 @@ class _Work:
             (samples + result_bytes(options, frames, self._channels)) * pixels,
             self._reject.scratch_bytes(frames, pixels),
         )
-        return sum(needs), sending
+        return sum(needs), 2 * sending  # as it is read, and on its way
 
     def stack(self, block: Block, planes: Planes, steps: _Steps) -> None:
         """Make the planes of one band."""

@@ -142,7 +142,7 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Sequence[Block]], Non
     kept = Kept()
     reader = Reader(second, kept)
 
-    def make(block: Block, held: dict[int, Pixels]) -> None:
+    def make(block: Block, held: dict[int, Pixels] | None) -> None:
         area = with_margin(block, margin, canvas)
         active = [k for k, source in enumerate(sources) if source.reaches(area)]
         rows, cols = slice(block.top, block.top + block.rows), slice(block.left, block.left + block.cols)
@@ -151,7 +151,12 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Sequence[Block]], Non
             return
         samples = kept.floats("samples", (channels, len(active), area.rows, area.cols))
         for place, k in enumerate(active):
-            warp(held[k] if held else reader.frame(k, area), sources[k], area, samples[:, place], kept)
+            # What no strip holds, a bend might have brought here, and does not.
+            pixels = held.get(k) if held is not None else reader.frame(k, area)
+            if pixels is None:
+                samples[:, place] = np.nan
+            else:
+                warp(pixels, sources[k], area, samples[:, place], kept)
         shares = None
         if options.feather:
             shares = np.stack([feather(sources[k], area, options.feather) for k in active])
@@ -161,7 +166,7 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Sequence[Block]], Non
             planes.tally[active] += tally
 
     def work(strip: Sequence[Block]) -> None:
-        held = reader.strip(strip) if len(strip) > 1 else {}  # of a lone block, one frame at a time
+        held = reader.strip(strip) if len(strip) > 1 else None  # of a lone block, one frame at a time
         for block in strip:
             make(block, held)
 

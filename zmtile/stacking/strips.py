@@ -13,20 +13,26 @@ from zmtile.frames.pixels import Pixels, part_bytes
 from zmtile.memory import BLOCK_COLS, MIN_BLOCK_PIXELS, sample_bytes
 from zmtile.parallel import Kept
 from zmtile.stacking.canvas import Canvas
-from zmtile.stacking.clip import BLOCK_BYTES
 from zmtile.stacking.grow import halo
 from zmtile.stacking.planes import SecondPass
 from zmtile.stacking.warp import Block, Source, with_margin
 
 __all__ = ["STRIP_BYTES", "Reader", "blocks_of", "strips_of"]
 
-MAX_BLOCK_PIXELS = 128 * 128
-# Smaller ones cost more time between the kernels than the cache saves within: of 400 frames, the second pass
-# took 23 s with 1024 and 11 s with this.
+# Samples of a block, as long as it keeps within these sizes. Pixels around a block are demosaiced for its
+# neighbours, too, and between kernels threads wait for each other: 60 frames took 3.3 s with 8 MiB and
+# 128×128 pixels at most, and 2.3 s with these; twelve mono frames of 24 Mpixel 3.6 and 2.2 s.
+BLOCK_BYTES = 24 * 2**20
+MAX_BLOCK_PIXELS = 256 * 256
+# Smaller ones take longer still: 150 frames a third more with half of it.
 GOOD_BLOCK_PIXELS = 64 * 128
-# What a thread holds of all frames under a strip. The second pass of 60 frames took 2.71, 2.40, 2.45 and
-# 2.62 s with 8, 16, 32 and 64 MiB.
+# From here on, a block of full width has the shorter outline.
+WIDE_BLOCK_PIXELS = 128 * 128
+# With growth, margins included.
+MARGINAL_BLOCK_PIXELS = 150 * 150
+# What a thread holds of all frames under a strip.
 STRIP_BYTES = 16 * 2**20
+_ALIGNED = 16
 
 
 class Reader:
@@ -44,11 +50,14 @@ class Reader:
         self._margin = halo(second.options)
 
     def strip(self, blocks: Sequence[Block]) -> dict[int, Pixels]:
-        """Return the pixels under a strip, by the numbers of the frames that reach it."""
+        """Return the pixels under a strip, by the numbers of the frames that reach it.
+
+        Of a frame that is unpacked in memory only they are kept: the shelf decides how many such frames stay.
+        """
         sources = self._second.sources
         area = _area_of(blocks, self._margin, self._second.canvas)
         parts = [_part_under(source, area) for source in sources]
-        sizes = [part_bytes(source.frame, *part[2:]) for source, part in zip(sources, parts, strict=True)]
+        sizes = [_room_for(source, part) for source, part in zip(sources, parts, strict=True)]
         room = self._kept.bytes("strip", sum(sizes))
         held = {}
         for k, (part, size) in enumerate(zip(parts, sizes, strict=True)):
@@ -60,20 +69,19 @@ class Reader:
         """Return the pixels of one frame under an area."""
         source = self._second.sources[number]
         part = _part_under(source, area)
-        room = self._kept.bytes("part", part_bytes(source.frame, *part[2:]))
-        return self._second.opened(number).part(*part, room)
+        return self._second.opened(number).part(*part, self._kept.bytes("part", _room_for(source, part)))
 
 
 def blocks_of(canvas: Canvas, frames: int, depth: int, budget: int, margin: int = 0) -> Iterator[Block]:
     """Cut the canvas into blocks whose samples fit the cache, and the budget in any case."""
     sample = sample_bytes(frames, depth, margin)
-    cols = min(BLOCK_COLS, canvas.cols)
-    least = max(1, MIN_BLOCK_PIXELS // cols)
-    if margin:  # what lies around small blocks is worked on too often: as large as may be
-        rows = min(MAX_BLOCK_PIXELS // cols, budget // sample // (cols + 2 * margin) - 2 * margin)
-    else:
-        rows = min(max(BLOCK_BYTES // sample, GOOD_BLOCK_PIXELS), MAX_BLOCK_PIXELS, budget // sample) // cols
-    rows = max(rows, least)
+    pixels = min(max(BLOCK_BYTES // sample, GOOD_BLOCK_PIXELS), MAX_BLOCK_PIXELS)
+    if margin:  # what lies around small blocks is worked on too often
+        pixels = max(pixels, MARGINAL_BLOCK_PIXELS)
+    pixels = min(pixels, budget // sample)
+    cols = min(BLOCK_COLS if pixels >= WIDE_BLOCK_PIXELS else BLOCK_COLS // 2, canvas.cols)
+    rows = pixels // (cols + 2 * margin) - 2 * margin
+    rows = max(rows, 1, MIN_BLOCK_PIXELS // cols)
     for top in range(0, canvas.rows, rows):
         for left in range(0, canvas.cols, cols):
             yield Block(top, left, min(rows, canvas.rows - top), min(cols, canvas.cols - left))
@@ -101,7 +109,12 @@ def strips_of(
 def _bytes_under(blocks: Sequence[Block], second: SecondPass) -> int:
     """Return the bytes of all frames under a strip."""
     area = _area_of(blocks, halo(second.options), second.canvas)
-    return sum(part_bytes(source.frame, *_part_under(source, area)[2:]) for source in second.sources)
+    return sum(_room_for(source, _part_under(source, area)) for source in second.sources)
+
+
+def _room_for(source: Source, part: tuple[int, int, int, int]) -> int:
+    """Return the bytes of a rectangle of a frame, and what brings the next one to an even address."""
+    return -(-part_bytes(source.frame, *part[2:]) // _ALIGNED) * _ALIGNED
 
 
 def _part_under(source: Source, area: Block) -> tuple[int, int, int, int]:
