@@ -4,7 +4,7 @@ For numba every function is compiled to the end: optimised, turned into machine 
 Python, and then once more as a part of each function that calls it. Most kernels are called by kernels
 only, as are numba's own functions. So here a function becomes a part, which is LLVM's code as it comes;
 a kernel that Python calls is put together from its parts, and that whole is optimised and turned into
-machine code, once. This halves what LLVM does in a first run.
+machine code, once.
 
 It is a target of numba's, beside the processor as numba sees it, whose typing and code it takes over.
 """
