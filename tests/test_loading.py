@@ -222,6 +222,19 @@ def test_code_of_other_sources_or_for_another_machine_is_not_found(folder, monke
     assert file.exists() == (what == "machine")  # a folder may be shared by machines, not by sources
 
 
+def test_code_of_old_sources_goes_wherever_the_kernel_stood_in_them(folder, monkeypatch):
+    kernel(total)(*ARGUMENTS)
+    (old,) = folder.rglob("*.zmk")
+    moved = lambda *a: 0.0  # noqa: E731
+    moved.__code__ = total.__code__.replace(co_firstlineno=total.__code__.co_firstlineno + 1)
+    moved.__name__, moved.__qualname__ = total.__name__, total.__qualname__
+    loading.Place(moved).drop_old()
+    assert old.exists()  # there may be two of one name
+    monkeypatch.setattr(loading, "STAMP", ("another",))
+    loading.Place(moved).drop_old()
+    assert not old.exists()
+
+
 def test_where_nothing_can_be_loaded_numba_does_it(folder, monkeypatch):
     monkeypatch.setattr(loading, "machine", lambda: None)
     assert kernel(total)(*ARGUMENTS) == 33.0

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,6 +75,31 @@ def test_after_a_change_it_is_worked_out_again(folder, monkeypatch, what):
         monkeypatch.setattr(module, "os", SimpleNamespace(stat=lambda path: other))
     remembered(work)(5)
     assert len(calls) == 2
+    assert len(list(folder.rglob("*.zmk"))) == 1 + (what == "machine")  # old ones go
+
+
+def test_a_function_leaves_so_many_files(folder, monkeypatch):
+    monkeypatch.setattr(module, "_MOST", 3)
+    for count in range(1, 7):
+        remembered(work)(count)
+        for age, file in enumerate(sorted(folder.rglob("*.zmk"), key=lambda f: -f.stat().st_mtime_ns)):
+            os.utime(file, (1000 - age, 1000 - age))  # clocks are coarse
+    assert len(list(folder.rglob("*.zmk"))) == 3
+    for count in range(4, 7):
+        remembered(work)(count)
+    assert len(calls) == 6  # the newest
+
+
+@pytest.mark.parametrize("what", ["source", "scipy"])
+def test_what_cannot_be_told_apart_is_worked_out_each_time(folder, monkeypatch, what):
+    if what == "scipy":
+        monkeypatch.setattr(module, "version", lambda name: version(f"no-{name}"))
+    else:
+        monkeypatch.setattr(module, "os", SimpleNamespace(stat=lambda path: os.stat(f"{path}.missing")))
+    for _ in range(2):
+        assert remembered(work)(5)[4] == 16.0
+    assert len(calls) == 2
+    assert not list(folder.rglob("*.zmk"))
 
 
 def test_without_a_folder_it_is_worked_out(folder, monkeypatch):

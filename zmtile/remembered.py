@@ -10,8 +10,8 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cache, wraps
-from importlib.metadata import version
-from typing import Any, ParamSpec, TypeVar, cast
+from importlib.metadata import PackageNotFoundError, version
+from typing import ParamSpec, TypeVar, cast
 
 from zmtile import __version__
 from zmtile.kernels.loading import Place, read, write
@@ -23,11 +23,14 @@ log = logging.getLogger("zmtile")
 Given = ParamSpec("Given")
 Numbers = TypeVar("Numbers")
 
+_MOST = 512  # files of a function: each is small, but every kappa that is tried leaves a dozen
+
 
 def remembered(function: Callable[Given, Numbers]) -> Callable[Given, Numbers]:
     """Keep what a function returns on the disk.
 
-    It is asked again where its file, a kernel, the processor, or a library has changed.
+    It is asked again where its file, a kernel, the processor, or a library has changed; and each time
+    where it has no file.
 
     Parameters
     ----------
@@ -36,18 +39,20 @@ def remembered(function: Callable[Given, Numbers]) -> Callable[Given, Numbers]:
     """
 
     @cache
-    def place() -> Place:
-        return Place(function)
-
-    @cache
-    def made_by() -> tuple[Any, ...]:
-        status = os.stat(function.__code__.co_filename)
-        return __version__, status.st_mtime, status.st_size, version("scipy")
+    def place() -> Place | None:
+        try:
+            status = os.stat(function.__code__.co_filename)
+            made_by = __version__, status.st_mtime, status.st_size, version("scipy")
+        except (OSError, PackageNotFoundError) as error:
+            log.debug("%s is not kept: %r", function.__name__, error)
+            return None
+        return Place(function, made_by)
 
     @wraps(function)
     def recalled(*args: Given.args, **kwargs: Given.kwargs) -> Numbers:
-        path = place().path((*made_by(), args, kwargs))
-        if path is None:
+        where = place()
+        path = where.path((args, kwargs)) if where else None
+        if where is None or path is None:
             return function(*args, **kwargs)
         try:
             return cast(Numbers, read(path))
@@ -58,7 +63,7 @@ def remembered(function: Callable[Given, Numbers]) -> Callable[Given, Numbers]:
         numbers = function(*args, **kwargs)
         with contextlib.suppress(OSError):
             write(path, numbers)
-            place().drop_old()
+            where.drop_old(_MOST)
         return numbers
 
     return recalled

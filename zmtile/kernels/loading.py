@@ -5,7 +5,8 @@ each kernel 15 ms. Here LLVM alone links the object code, 1 ms a kernel. numba m
 as numba calls it: through its wrapper of a Python call, with an environment, and with the helpers of
 numba's extension modules, which are loaded without the package.
 
-Whatever is not as it should be, here or in a file, means that nothing is found: then numba compiles.
+Whatever is not as it should be, here or in a file, means that nothing is found: then numba compiles. If
+what it made cannot be linked here either, numba runs the kernel in its own way.
 """
 
 from __future__ import annotations
@@ -28,7 +29,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["STAMP", "Code", "Place", "Types", "linked", "load", "read", "save", "types_of", "write"]
+__all__ = [
+    "STAMP",
+    "Code",
+    "Place",
+    "Types",
+    "linked",
+    "load",
+    "machine",
+    "read",
+    "save",
+    "types_of",
+    "write",
+]
 
 log = logging.getLogger("zmtile")
 
@@ -100,14 +113,23 @@ class Place:
     ----------
     function : callable
         The kernel's source.
+    beside : tuple
+        What it comes from beside the kernels; after a change, too, its files are old.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], beside: tuple[Any, ...] = ()) -> None:
         code = function.__code__
         self.folder = _folder(os.path.dirname(os.path.abspath(code.co_filename)), os.environ.get(_WHERE))
         self._function = function
+        self._beside = beside
         name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}".replace("<locals>", "")
-        self._stem = f"{name}-{code.co_firstlineno}.{sys.implementation.cache_tag}{sys.abiflags}"
+        tag = f"{sys.implementation.cache_tag}{sys.abiflags}"
+        self._stem = f"{name}-{code.co_firstlineno}.{tag}"
+        self._all = f"{name}-*.{tag}.*.zmk"  # it may have been on other lines
+
+    @cached_property
+    def _stamp(self) -> str:
+        return _short((STAMP, self._beside))
 
     @cached_property
     def _start(self) -> str | None:
@@ -117,7 +139,7 @@ class Place:
         if here is None or not all(isinstance(c, int | float | str) for c in cells):
             return None
         code = self._function.__code__.co_code.hex()
-        return f"{self._stem}.{_short(STAMP)}.{_short((here, code, cells))}"
+        return f"{self._stem}.{self._stamp}.{_short((here, code, cells))}"
 
     def path(self, types: Types) -> Path | None:
         """Return the file of the code for arguments of these types, whether it is there or not."""
@@ -129,13 +151,19 @@ class Place:
         """Tell whether there is code for this processor, for any types."""
         return bool(self.folder and self._start and any(self.folder.glob(f"{self._start}.*.zmk")))
 
-    def drop_old(self) -> None:
-        """Remove code of other sources."""
-        if self.folder and self._start:
-            own = ".".join(self._start.split(".")[:-1])
-            for path in self.folder.glob(f"{self._stem}.*.zmk"):
-                if not path.name.startswith(f"{own}."):
-                    path.unlink(missing_ok=True)
+    def drop_old(self, most: int | None = None) -> None:
+        """Remove code of other sources, and of the rest all but so many files, the oldest first."""
+        if self.folder is None:
+            return
+        kept = []
+        for path in self.folder.glob(self._all):
+            if path.name.split(".")[-4] == self._stamp:
+                kept.append(path)
+            else:
+                path.unlink(missing_ok=True)
+        if most is not None and len(kept) > most:
+            for path in sorted(kept, key=lambda path: path.stat().st_mtime_ns)[:-most]:
+                path.unlink(missing_ok=True)
 
 
 _WHERE = "NUMBA_CACHE_DIR"
