@@ -87,6 +87,40 @@ def test_of_parts_that_the_disk_has_another_kernel_is_made(folder, monkeypatch):
     assert len(read) == 1  # it has the other in it
 
 
+def refuse(*arguments):
+    """Fail where all went well."""
+    raise ValueError("not so here")
+
+
+@pytest.mark.parametrize("what", ["Whole", "_symbols", "linked"])
+def test_what_cannot_be_linked_numba_runs_for_this_run(folder, monkeypatch, caplog, what):
+    caplog.set_level("DEBUG", "zmtile")
+    monkeypatch.setattr(compiling, what, refuse)
+    monkeypatch.setitem(all_roots.__globals__, "part", kernel(root_of))
+    try:
+        whole = kernel(all_roots)
+        roots, least = whole(VALUES)
+        assert (roots.tolist(), least) == ([3.0, 2.0], 2.0)
+        with pytest.raises(ValueError, match="below zero"):
+            whole(-VALUES)
+        assert part(4.0) == 2.0
+        assert "all_roots is run by numba: ValueError('not so here')" in caplog.text
+        assert not list(folder.rglob("*.zmk"))
+    finally:
+        compiling._own_worlds.pop(id(globals()), None)
+
+
+def test_where_llvm_does_not_know_the_processor_nothing_is_kept(folder, monkeypatch):
+    compiling.dispatcher_of(kernel(root_of)).compile((types.float64,))  # numba has asked before
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", refuse)
+    loading.machine.cache_clear()
+    try:
+        assert kernel(root_of)(4.0) == 2.0
+        assert not list(folder.rglob("*.zmk"))
+    finally:
+        loading.machine.cache_clear()
+
+
 def test_who_waited_for_a_kernel_loads_it(folder, wholes, monkeypatch):
     assert kernel(root_of)(4.0) == 2.0
     again, loads = kernel(root_of), []

@@ -1,7 +1,8 @@
 """Kernels that the disk has not got: compiled by numba, and kept on the disk in two ways.
 
 In numba's way, with types and bitcode, for kernels that call them; and as object code that is loaded
-without numba (`zmtile.kernels.loading`).
+without numba (`zmtile.kernels.loading`). Where that cannot be, numba compiles them in its own way, for
+one run.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
-import llvmlite.binding as llvm
+import numba
 import numpy as np
 from numba.core import types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
@@ -32,7 +33,7 @@ from numba.core.typing.typeof import Purpose, typeof
 from numba.np.numpy_support import from_dtype
 
 from zmtile.kernels import Kernel, Part
-from zmtile.kernels.loading import STAMP, Code, Place, Types, linked, load, save
+from zmtile.kernels.loading import STAMP, Code, Place, Types, linked, load, machine, save
 from zmtile.kernels.parts import PART, PartDispatcher, Whole, target
 from zmtile.kernels.turns import Turn
 
@@ -40,7 +41,7 @@ __all__ = ["compiled", "dispatcher_of", "type_of"]
 
 log = logging.getLogger("zmtile")
 
-_OPTIONS = PART | {"nogil": True, "error_model": "numpy", "boundscheck": False}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
 
 class _Locator:
@@ -178,18 +179,31 @@ def _uncollected() -> Iterator[None]:
 _LOCK = threading.RLock()
 _dispatchers: dict[Kernel, _Dispatcher] = {}
 _worlds: dict[int, dict[str, Any]] = {}
+_own: dict[Kernel, Any] = {}
+_own_worlds: dict[int, dict[str, Any]] = {}
 
 
 def dispatcher_of(kernel: Kernel) -> _Dispatcher:
     """Return what numba sees of a kernel."""
     with _LOCK:
         if kernel not in _dispatchers:
-            options = _OPTIONS | {"forceinline": kernel.inlined}
-            dispatcher = _Dispatcher(_among_real(kernel.py_func), targetoptions=options)
+            options = PART | _OPTIONS | {"forceinline": kernel.inlined}
+            dispatcher = _Dispatcher(
+                _among_real(kernel.py_func, dispatcher_of, _worlds), targetoptions=options
+            )
             with contextlib.suppress(RuntimeError):  # no folder for the cache: compiled anew in every run
                 dispatcher.enable_caching()
             _dispatchers[kernel] = dispatcher
         return _dispatchers[kernel]
+
+
+def _own_of(kernel: Kernel) -> Any:
+    """Return numba's own dispatcher of a kernel, which compiles and runs it without the disk."""
+    with _LOCK:
+        if kernel not in _own:
+            real = _among_real(kernel.py_func, _own_of, _own_worlds)
+            _own.setdefault(kernel, numba.njit(**_OPTIONS, forceinline=kernel.inlined)(real))
+        return _own[kernel]
 
 
 def type_of(value: Any) -> Any:
@@ -198,16 +212,18 @@ def type_of(value: Any) -> Any:
     return target.typing_context.resolve_value_type(value)
 
 
-def _among_real(function: Callable[..., Any]) -> Callable[..., Any]:
+def _among_real(
+    function: Callable[..., Any], seen: Callable[[Kernel], Any], worlds: dict[int, dict[str, Any]]
+) -> Callable[..., Any]:
     """Return the function as a part of a module whose kernels are what numba sees of them."""
     assert isinstance(function, FunctionType)
     names = function.__globals__
-    world = _worlds.get(id(names))
+    world = worlds.get(id(names))
     if world is None:
-        world = _worlds[id(names)] = dict(names)  # known before it is filled: kernels call each other
+        world = worlds[id(names)] = dict(names)  # known before it is filled: kernels call each other
         for name, value in names.items():
             if isinstance(value, Kernel):
-                world[name] = dispatcher_of(value)
+                world[name] = seen(value)
             elif isinstance(value, Part):
                 world[name] = value.real
     real = FunctionType(function.__code__, world, function.__name__, None, function.__closure__)
@@ -282,14 +298,19 @@ def _entry(kernel: Kernel, signature: tuple[Any, ...], path: Path | None) -> Cal
     dispatcher = dispatcher_of(kernel)
     with global_compiler_lock, _uncollected():
         dispatcher.compile(signature)
-        code, keepable = _whole(dispatcher.overloads[signature])
+        try:
+            code, keepable = _whole(dispatcher.overloads[signature])
+            entry = linked(code, kernel.py_func)
+        except Exception as error:  # whatever it is, numba can do without
+            log.debug("%s is run by numba: %r", kernel.__name__, error)
+            return cast(Callable[..., Any], _own_of(kernel).compile(signature))
     if path and keepable:
         try:
             save(path, code)
             Place(kernel.py_func).drop_old()
         except OSError as error:
             log.debug("%s is not kept: %r", kernel.__name__, error)
-    return linked(code, kernel.py_func)
+    return entry
 
 
 def _numba_type(kind: Any) -> Any:
@@ -312,10 +333,11 @@ def _whole(part: Any) -> tuple[Code, bool]:
             environments.setdefault(variable.name, environment)
     kept = tuple((name, pickle.dumps(list(e.consts))) for name, e in environments.items())
     needs = {name: f"numba_{name}" if name in INTR_MATH else name for name in sorted(undefined)}
-    here = llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    here = machine()
     keepable = (
         whole.keepable
-        and part.target_context.codegen().magic_tuple() == here
+        and here is not None
+        and part.target_context.codegen().magic_tuple() == here[:3]
         and not any(b"numba" in constants for _, constants in kept)
     )
     return Code(part.fndesc.llvm_cpython_wrapper_name, kept, needs, whole.object_code), keepable
