@@ -24,8 +24,9 @@ __all__ = ["STRIP_BYTES", "Reader", "blocks_of", "strips_of"]
 # 128×128 pixels at most, and 2.3 s with these; twelve mono frames of 24 Mpixel 3.6 and 2.2 s.
 BLOCK_BYTES = 24 * 2**20
 MAX_BLOCK_PIXELS = 256 * 256
-# Smaller ones take longer still: 150 frames a third more with half of it.
-GOOD_BLOCK_PIXELS = 64 * 128
+# Smaller ones take longer still, 150 frames a third more with half of it; larger ones take memory, 5 MB for a
+# thread and 1000 pixels of 400 frames.
+GOOD_BLOCK_PIXELS = 56 * 128
 # From here on, a block of full width has the shorter outline.
 WIDE_BLOCK_PIXELS = 128 * 128
 # With growth, margins included.
