@@ -86,6 +86,11 @@ class Frame:
         return 1 if self.layout == "mono" else 3
 
     @property
+    def stored_colours(self) -> int:
+        """Numbers of a pixel in the file: 1 for grey and mosaic frames, 3 for colour."""
+        return 1 if self.layout in ("mono", "cfa") else 3
+
+    @property
     def stored_shape(self) -> tuple[int, ...]:
         """Shape of the array in the file."""
         return {

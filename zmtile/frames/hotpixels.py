@@ -34,7 +34,7 @@ BEYOND_CHANCE = 10.0
 def check_hot_pixels(frames: Sequence[Frame]) -> None:
     """Refuse frames in which hot pixels cannot be found any more."""
     for frame in frames:
-        if frame.layout not in ("mono", "cfa"):
+        if frame.stored_colours > 1:
             raise UsageError(
                 f"{frame.path} is demosaiced already, so that its hot pixels are smeared",
                 "Leave --hot-pixels out, or give the frames as the camera stored them.",

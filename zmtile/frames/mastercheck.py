@@ -66,8 +66,7 @@ def check_fit(kind: str, master: Frame, frames: Sequence[Frame]) -> None:
                 f"{frame.path} {frame.rows}×{frame.cols}",
                 "Give a master of the same sensor and binning.",
             )
-        colour = frame.layout not in ("mono", "cfa")
-        if colour != (master.layout not in ("mono", "cfa")) or (master.cfa and master.cfa != frame.cfa):
+        if frame.stored_colours != master.stored_colours or (master.cfa and master.cfa != frame.cfa):
             raise UsageError(
                 f"{path}: the master {kind} is {master.cfa or master.layout}, "
                 f"{frame.path} is {frame.cfa or frame.layout}",

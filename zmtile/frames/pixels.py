@@ -102,7 +102,7 @@ class Pixels:
             (1, rows, cols) for mono and mosaic frames, (3, rows, cols) for colour.
         """
         frame = self.frame
-        planes = 1 if frame.layout in ("mono", "cfa") else 3
+        planes = frame.stored_colours
         r0, r1 = max(row, 0), min(row + rows, frame.rows)
         c0, c1 = max(col, 0), min(col + cols, frame.cols)
         whole = (r0, r1, c0, c1) == (row, row + rows, col, col + cols)
@@ -116,15 +116,9 @@ class Pixels:
         held = self.part(*at)
         inside = out[:, r0 - row : r1 - row, c0 - col : c1 - col]
         if frame.bitpix == 16 and frame.layout != "interleaved":
+            stored = held.stored.reshape(planes, *held.stored.shape[-2:])
             first = r0 - held.first[0], c0 - held.first[1]
-            _unpack(
-                frame,
-                held.stored.reshape(planes, *held.stored.shape[-2:]),
-                first,
-                out,
-                (r0 - row, c0 - col),
-                at[2:],
-            )
+            _unpack(frame, stored, first, out, (r0 - row, c0 - col), at[2:])
         else:
             _convert(frame, held.raw(*at), inside)
         self.correction.apply(inside, r0, c0, frame.cols)
@@ -133,7 +127,7 @@ class Pixels:
     def whole(self, kept: Kept | None = None) -> NDArray[np.float32]:
         """Return the frame in ADU, corrected, (1 or 3, rows, cols); `kept` holds it."""
         frame, kept = self.frame, kept or Kept()
-        shape = (1 if frame.layout in ("mono", "cfa") else 3, frame.rows, frame.cols)
+        shape = (frame.stored_colours, frame.rows, frame.cols)
         planes = kept.floats("planes", shape)
         room = kept.bytes("strip", part_bytes(frame, STRIP, frame.cols))
         for first in range(0, frame.rows, STRIP):  # as the cache holds
@@ -211,8 +205,7 @@ class PixelsInFile(Pixels):
 
 def part_bytes(frame: Frame, rows: int, cols: int) -> int:
     """Return the bytes of a rectangle of a frame as it is stored."""
-    colours = 3 if frame.layout in ("planes", "interleaved") else 1
-    return colours * rows * cols * abs(frame.bitpix) // 8
+    return frame.stored_colours * rows * cols * abs(frame.bitpix) // 8
 
 
 def _unpack(
@@ -233,9 +226,8 @@ def _unpack(
         unpack_shorts(plane, swapped, *first, scale, zero, blank, largest, values, *begin, *size)
 
 
-def _convert(frame: Frame, stored: NDArray[Any], out: NDArray[np.float32]) -> None:
+def _convert(frame: Frame, raw: NDArray[Any], out: NDArray[np.float32]) -> None:
     """Turn stored numbers of any kind into ADU."""
-    raw = stored
     if frame.layout == "interleaved":
         raw = np.moveaxis(raw, -1, 0)
     elif frame.layout != "planes":

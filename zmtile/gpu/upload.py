@@ -57,8 +57,7 @@ def raw_of(pixels: Pixels, part: Rectangle) -> Raw:
 
 def raw_bytes(frame: Frame, part: Rectangle) -> int:
     """Return the bytes of a rectangle on its way, at most."""
-    planes = 3 if frame.layout in ("planes", "interleaved") else 1
-    return planes * part.rows * part.cols * min(abs(frame.bitpix) // 8, 4)
+    return frame.stored_colours * part.rows * part.cols * min(abs(frame.bitpix) // 8, 4)
 
 
 def sent(
@@ -128,7 +127,7 @@ class Developer:
     def patch(self, frame: Frame, correction: Correction, part: Rectangle, raw: Raw, stored: Any) -> Any:
         """Return (rows · cols · 1 or `COLOUR`) float32 on the device."""
         device = self._device
-        planes = 3 if frame.layout in ("planes", "interleaved") else 1
+        planes = frame.stored_colours
         pixels, apart = part.rows * part.cols, COLOUR if planes == 3 else 1
         out = device.empty(pixels * apart, np.float32)
         dtype = raw.values.dtype

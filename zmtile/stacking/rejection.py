@@ -107,7 +107,6 @@ def _with_method(options: Options, method: str) -> Options:
 def rejection(options: Options, frames: int) -> tuple[Any, ...]:
     """Return the arguments of `stack_block` that choose method, combination and uncertainty.
 
-
     Parameters
     ----------
     options : Options

@@ -151,12 +151,8 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Sequence[Block]], Non
             return
         samples = kept.floats("samples", (channels, len(active), area.rows, area.cols))
         for place, k in enumerate(active):
-            # What no strip holds, a bend might have brought here, and does not.
-            pixels = held.get(k) if held is not None else reader.frame(k, area)
-            if pixels is None:
-                samples[:, place] = np.nan
-            else:
-                warp(pixels, sources[k], area, samples[:, place], kept)
+            pixels = reader.frame(k, area) if held is None else held.get(k)
+            warp(pixels, sources[k], area, samples[:, place], kept)
         shares = None
         if options.feather:
             shares = np.stack([feather(sources[k], area, options.feather) for k in active])

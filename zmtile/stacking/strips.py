@@ -20,8 +20,8 @@ from zmtile.stacking.warp import Block, Source, with_margin
 __all__ = ["STRIP_BYTES", "Reader", "blocks_of", "strips_of"]
 
 # Samples of a block, as long as it keeps within these sizes. Pixels around a block are demosaiced for its
-# neighbours, too, and between kernels threads wait for each other: 60 frames took 3.3 s with 8 MiB and
-# 128×128 pixels at most, and 2.3 s with these; twelve mono frames of 24 Mpixel 3.6 and 2.2 s.
+# neighbours, too, and between kernels threads wait for each other: 60 frames took 3.0 to 3.5 s with
+# 8 MiB and 128×128 pixels at most, 2.4 to 3.0 s with these; twelve mono frames of 24 Mpixel 3.6 and 2.2 s.
 BLOCK_BYTES = 24 * 2**20
 MAX_BLOCK_PIXELS = 256 * 256
 # Smaller ones take longer still, 150 frames a third more with half of it; larger ones take memory, 5 MB for a
@@ -74,7 +74,7 @@ class Reader:
 
 
 def blocks_of(canvas: Canvas, frames: int, depth: int, budget: int, margin: int = 0) -> Iterator[Block]:
-    """Cut the canvas into blocks whose samples fit the cache, and the budget in any case."""
+    """Cut the canvas into blocks as large as the sizes above allow, and the budget in any case."""
     sample = sample_bytes(frames, depth, margin)
     pixels = min(max(BLOCK_BYTES // sample, GOOD_BLOCK_PIXELS), MAX_BLOCK_PIXELS)
     if margin:  # what lies around small blocks is worked on too often

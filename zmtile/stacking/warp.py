@@ -200,20 +200,19 @@ def source_of(
 
 
 def warp(
-    pixels: Pixels, source: Source, block: Block, out: NDArray[np.float32], kept: Kept | None = None
+    pixels: Pixels | None, source: Source, block: Block, out: NDArray[np.float32], kept: Kept | None = None
 ) -> None:
     """Fill one frame's samples of a block, (channels, rows, cols): matched values, NaN without data.
 
-    `kept` holds what is made on the way.
+    `pixels` may be None where nothing of the frame lies there; `kept` holds what is made on the way.
     """
     kept = kept or Kept()
     nodes = source.nodes(block)
     row, col, rows, cols = source.bounds(block, nodes)
-    if rows <= 0 or cols <= 0:  # a bend that might have reached the block does not
+    if pixels is None or rows <= 0 or cols <= 0:  # a bend that might have reached the block does not
         out[:] = np.nan
         return
-    grey = source.frame.layout in ("mono", "cfa")
-    patch = kept.floats("patch", (1 if grey else 3, rows, cols))
+    patch = kept.floats("patch", (source.frame.stored_colours, rows, cols))
     pixels.patch(row, col, rows, cols, patch)
     if source.frame.cfa:
         mosaic, patch = patch[0], kept.floats("colours", (3, rows, cols))
