@@ -87,7 +87,7 @@ def header_of(chosen: Options) -> fits.Header:
     )  # fmt: skip
     if chosen.fill is not None:
         set_card(header, "ZMT_FILL", chosen.fill)
-    return fits.Header.fromstring(header.tostring())
+    return fits.Header.fromstring(header.text)
 
 
 @settings(deadline=None)

@@ -108,6 +108,18 @@ def test_help_and_version_import_nothing_heavy():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_build_of_plain_frames_does_not_load_astropy(group, tmp_path):
+    code = (
+        "import sys; from zmtile.cli import cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "except SystemExit as exit: assert not exit.code\n"
+        "sys.exit(', '.join({'astropy', 'scipy.stats'} & set(sys.modules)) or 0)"
+    )
+    given = ["build", *map(str, group), "-o", str(tmp_path / "tile.fits"), "--quiet"]
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_version():
     assert zm("--version").stdout == f"zmtile {zmtile.__version__}\n"
 

@@ -5,6 +5,7 @@ import pytest
 from astropy.io import fits
 
 from zmtile.tiles.compare import PlaneComparison, compare_planes
+from zmtile.tiles.headertext import HeaderText
 from zmtile.tiles.keywords import set_card
 from zmtile.tiles.tile import Tile
 
@@ -12,12 +13,12 @@ NAMES = ["PRIMARY", "COVERAGE", "UNCERT", "REJLOW", "REJHIGH", "ALPHA", "MASK"]
 
 
 def tile(shape=(8, 9)) -> Tile:
-    header = fits.Header()
+    header = HeaderText()
     set_card(header, "PROGRAM", "zmtile")
     image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     image[..., 0] = np.nan
     counts = np.full(shape, 3, np.uint16)
-    return Tile(image, image / 9, image / 7, counts, counts - 2, counts - 3, (), header)
+    return Tile(image, image / 9, image / 7, counts, counts - 2, counts - 3, (), header.for_reading)
 
 
 @pytest.mark.parametrize("shape", [(8, 9), (3, 8, 9)])

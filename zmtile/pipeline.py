@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from zmtile.errors import GpuError, UsageError
@@ -25,6 +24,8 @@ from zmtile.tiles.provenance import tallied
 from zmtile.tiles.tile import Tile, unweighed
 
 if TYPE_CHECKING:
+    from astropy.io import fits
+
     from zmtile.gpu.device import Device
 
 __all__ = ["Plan", "build_tile", "plan_tile", "stack_plan"]

@@ -15,7 +15,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from zmtile.errors import FrameError, parser_said
@@ -264,6 +263,8 @@ def open_pixels(frame: Frame, correction: Correction | None = None) -> Pixels:
     try:
         with unpacked(frame.path) as source:
             if frame.offset < 0:
+                from astropy.io import fits
+
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     with fits.open(source, memmap=False, do_not_scale_image_data=True) as hdus:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-import importlib.util
 import logging
 import os
 import pickle
@@ -21,13 +20,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
-from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from zmtile.extensions import extension
 
 __all__ = [
     "STAMP",
@@ -331,7 +331,7 @@ def _helpers() -> _Helpers:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     helperlib, dynfunc, runtime = (
-        _extension(name) for name in ("numba._helperlib", "numba._dynfunc", "numba.core.runtime._nrt_python")
+        extension(name) for name in ("numba._helperlib", "numba._dynfunc", "numba.core.runtime._nrt_python")
     )
     addresses = {"_Py_NoneStruct": id(None)}
     addresses |= {f"numba_{k}": v for m in (helperlib, dynfunc) for k, v in m.c_helpers.items()}
@@ -342,21 +342,3 @@ def _helpers() -> _Helpers:
         if isinstance(error, type) and issubclass(error, BaseException)
     }
     return _Helpers(dynfunc, addresses)
-
-
-def _extension(name: str) -> Any:
-    """Return an extension module of numba, without the package around it."""
-    if "numba" in sys.modules:
-        return importlib.import_module(name)
-    package = importlib.util.find_spec("numba")
-    assert package is not None
-    assert package.origin is not None
-    stem = Path(package.origin).parent.joinpath(*name.split(".")[1:])
-    path = next(p for s in EXTENSION_SUFFIXES if (p := f"{stem}{s}") and os.path.exists(p))
-    loader = ExtensionFileLoader(name, path)
-    spec = importlib.util.spec_from_loader(name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    sys.modules.pop(name, None)  # numba imports it in its own way, if at all
-    return module

@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from zmtile.frames.frame import Frame
@@ -15,6 +14,7 @@ from zmtile.registration.transform import Matrix, corners
 from zmtile.registration.wcs import add_sip, tile_wcs
 
 if TYPE_CHECKING:
+    from astropy.io import fits
     from astropy.wcs import WCS
 
 __all__ = ["bent_wcs", "carried_over"]

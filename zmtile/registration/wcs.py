@@ -7,13 +7,13 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.io import fits
 
 from zmtile.frames.cards import PlainHeader
 from zmtile.frames.frame import Frame, get
 from zmtile.registration.transform import Matrix, apply, fit, invert
 
 if TYPE_CHECKING:
+    from astropy.io import fits
     from astropy.wcs import WCS  # slow to load: only runs whose frames have coordinates pay for it
 
 __all__ = ["add_sip", "frame_wcs", "tile_wcs", "wcs_matrix", "wcs_points"]
@@ -195,6 +195,8 @@ def tile_wcs(wcs: WCS, matrix: Matrix, origin: tuple[int, int]) -> fits.Header:
     crpix = apply(moved, np.asarray(core.crpix)[None] - 1)[0] + 1
     if still:  # without a detour over zero-based pixels, which may cost the last digit
         crpix = np.asarray(core.crpix) + moved[:, 2]
+    from astropy.io import fits
+
     header = fits.Header()
     header["WCSAXES"] = (2, "celestial axes")
     for i in (0, 1):

@@ -10,14 +10,13 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from zmtile.errors import TargetError, UsageError
 from zmtile.tiles.fitsfile import write_float_image
+from zmtile.tiles.headertext import HeaderText
 from zmtile.tiles.keywords import set_card
 from zmtile.tiles.target import check_target, new_file
 from zmtile.tiles.tile import Tile, read_tile
@@ -120,19 +119,17 @@ def _values(tile: Tile, plane: str) -> NDArray[np.float32]:
     return values
 
 
-def _header(tile: Tile, plane: str, part: str, fill: float | None) -> fits.Header:
+def _header(tile: Tile, plane: str, part: str, fill: float | None) -> HeaderText:
     """Return the tile's header, as far as it holds of one image of it."""
-    header: Any = tile.header.copy()
-    for key in ("PROGRAM", "ALPHAEXT", "ZMT_FILL"):  # no file with a tile's extensions
-        header.remove(key, ignore_missing=True)
+    header = HeaderText.of(tile.header)
+    header.drop("PROGRAM", "ALPHAEXT", "ZMT_FILL")  # no file with a tile's extensions
     set_card(header, "ZMT_TYPE", "Tile Plane")
-    header["EXTNAME"] = (f"{plane}{part}".upper(), "plane of the tile")
+    header.put("EXTNAME", f"{plane}{part}".upper(), "plane of the tile")
     if plane not in ("image", "uncert"):
-        header.remove("BUNIT", ignore_missing=True)
+        header.drop("BUNIT")
     elif fill is not None:
         set_card(header, "ZMT_FILL", float(fill))
     if part and "CTYPE3" in header:
-        header["WCSAXES"] = (2, "celestial axes")
-        for key in _COLOUR_AXIS:
-            header.remove(key, ignore_missing=True)
+        header.put("WCSAXES", 2, "celestial axes")
+        header.drop(*_COLOUR_AXIS)
     return header

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
+
+from zmtile.tiles.headertext import HeaderText
 
 __all__ = ["Packed", "TableColumn", "packed", "write_float_image", "write_packed", "write_table"]
 
@@ -22,7 +23,7 @@ _PIECE = 2**20  # pixels
 
 
 def write_float_image(
-    file: BinaryIO, data: NDArray[np.float32], header: fits.Header, fill: float | None
+    file: BinaryIO, data: NDArray[np.float32], header: HeaderText, fill: float | None
 ) -> None:
     """Write an uncompressed float32 image; the primary one when the file is empty.
 
@@ -30,15 +31,11 @@ def write_float_image(
     ----------
     file : binary file
     data : ndarray of float32
-    header : fits.Header
-        Structural keywords are added.
+    header : HeaderText
+        Without structural keywords; these are added.
     fill : float or None
         Written in place of NaN.
     """
-    hdu: Any = (fits.ImageHDU if file.tell() else fits.PrimaryHDU)(data, header)
-    complete = hdu.header.copy()
-    if not file.tell():
-        complete.set("EXTEND", True, "extensions follow", after=f"NAXIS{data.ndim}")
     flat = data.reshape(-1)
 
     def pieces() -> Iterator[memoryview]:
@@ -48,7 +45,25 @@ def write_float_image(
                 piece[np.isnan(piece)] = fill
             yield piece.view(np.uint8).data
 
+    complete = HeaderText(_structure(data.shape, primary=not file.tell()))
+    complete.extend(header)
     _write(file, complete, pieces())
+
+
+def _structure(shape: tuple[int, ...], primary: bool) -> Iterator[tuple[Any, ...]]:
+    """Yield the structural cards of a float32 image, as astropy words them."""
+    yield (
+        ("SIMPLE", True, "conforms to FITS standard") if primary else ("XTENSION", "IMAGE", "Image extension")
+    )
+    yield "BITPIX", -32, "array data type"
+    yield "NAXIS", len(shape), "number of array dimensions"
+    for axis, size in enumerate(reversed(shape), 1):
+        yield f"NAXIS{axis}", size
+    if primary:
+        yield "EXTEND", True, "extensions follow"
+    else:
+        yield "PCOUNT", 0, "number of parameters"
+        yield "GCOUNT", 1, "number of groups"
 
 
 @dataclass(frozen=True)
@@ -57,11 +72,11 @@ class Packed:
 
     Attributes
     ----------
-    header : fits.Header
+    header : HeaderText
     data : memoryview
     """
 
-    header: fits.Header
+    header: HeaderText
     data: memoryview
 
 
@@ -102,7 +117,7 @@ def write_table(file: BinaryIO, columns: Sequence[TableColumn], name: str, meani
         len(stored[0]),
         [(c.name, v.dtype.newbyteorder(">"), v.shape[1:]) for c, v in zip(columns, stored, strict=True)],
     )
-    header = fits.Header(
+    header = HeaderText(
         [
             ("XTENSION", "BINTABLE", "binary table extension"),
             ("BITPIX", 8, "array data type"),
@@ -116,11 +131,11 @@ def write_table(file: BinaryIO, columns: Sequence[TableColumn], name: str, meani
     )
     for number, (column, values) in enumerate(zip(columns, stored, strict=True), start=1):
         table[column.name] = values
-        header[f"TTYPE{number}"] = column.name
-        header[f"TFORM{number}"] = _form(column.values)
+        header.put(f"TTYPE{number}", column.name)
+        header.put(f"TFORM{number}", _form(column.values))
         if column.unit:
-            header[f"TUNIT{number}"] = column.unit
-    header["EXTNAME"] = (name, meaning)
+            header.put(f"TUNIT{number}", column.unit)
+    header.put("EXTNAME", name, meaning)
     write_packed(file, Packed(header, memoryview(table.tobytes())))
 
 
@@ -134,30 +149,35 @@ def _form(values: NDArray[Any]) -> str:
 
 def packed(hdu: Any) -> Packed:
     """Let astropy turn an HDU into bytes."""
+    from astropy.io import fits
+
     buffer = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
     stored = buffer.getvalue()
     with fits.open(io.BytesIO(stored), disable_image_compression=True) as hdus:
         header, info = hdus[1].header.copy(), hdus[1].fileinfo()
-    return Packed(header, memoryview(stored)[info["datLoc"] : info["datLoc"] + info["datSpan"]])
+    return Packed(
+        HeaderText.of(header), memoryview(stored)[info["datLoc"] : info["datLoc"] + info["datSpan"]]
+    )
 
 
-def _write(file: BinaryIO, header: fits.Header, pieces: Iterable[memoryview]) -> None:
+def _write(file: BinaryIO, header: HeaderText, pieces: Iterable[memoryview]) -> None:
     """Write a header and its data; the checksums, which come first, are known last."""
-    header["CHECKSUM"] = ("0" * 16, "checksum of the HDU")
-    header["DATASUM"] = ("0" * 10, "checksum of the data")
+    header.put("CHECKSUM", "0" * 16, "checksum of the HDU")
+    header.put("DATASUM", "0" * 10, "checksum of the data")
     begin = file.tell()
-    file.write(header.tostring().encode("ascii"))
+    file.write(header.whole_blocks)
     total = size = 0
     for piece in pieces:
         total, size = _add(total, piece), size + len(piece)
         file.write(piece)
     file.write(b"\0" * (-size % _BLOCK))
     end = file.tell()
-    header["DATASUM"] = (str(total), "checksum of the data")
-    header["CHECKSUM"] = _encoded(0xFFFFFFFF - _add(total, header.tostring().encode("ascii")))
+    header.put("DATASUM", str(total), "checksum of the data")
+    checksum = _encoded(0xFFFFFFFF - _add(total, header.whole_blocks))
+    header.put("CHECKSUM", checksum, "checksum of the HDU")
     file.seek(begin)
-    file.write(header.tostring().encode("ascii"))
+    file.write(header.whole_blocks)
     file.seek(end)
 
 

@@ -14,7 +14,6 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding
-from astropy.io import fits
 
 from zmtile import __version__
 from zmtile.frames.calibrate import Calibration
@@ -22,9 +21,12 @@ from zmtile.frames.frame import Frame, get
 from zmtile.options import Options
 from zmtile.registration.models import MODELS
 from zmtile.tiles.choices import choices_told
+from zmtile.tiles.headertext import HeaderText
 from zmtile.tiles.keywords import KEYWORDS, POINTING, SHARED, Keyword, ascii_text, file_text, iso, set_card
 
 if TYPE_CHECKING:
+    from astropy.io import fits
+
     from zmtile.gpu.device import Facts
 
 __all__ = ["KEYWORDS", "Keyword", "default_name", "tile_header", "tile_id"]
@@ -48,7 +50,7 @@ def tile_header(
     sky_degree: int,
     calibration: Calibration | None = None,
     gpu: Facts | None = None,
-) -> fits.Header:
+) -> HeaderText:
     """Return the header of the tile, without the keywords that describe the array itself.
 
     Parameters
@@ -78,7 +80,7 @@ def tile_header(
 
     Returns
     -------
-    fits.Header
+    HeaderText
         Of each camera's keywords, those that all frames used share, value for value.
     """
     ran = replace(options, sky_degree=sky_degree or None)
@@ -112,14 +114,14 @@ def tile_header(
         "ZMT_MODL": max(models, key=MODELS.index),
         **(_masters(calibration) if calibration else {}),
     }
-    header = fits.Header()
+    header = HeaderText()
     for name, value in values.items():
         set_card(header, name, value)
     if wcs_cards is not None:
-        header.extend(wcs_cards.cards, update=True)
+        header.take(wcs_cards)
         if len(shape) == 3 and "A_ORDER" not in wcs_cards:
             _add_colour_axis(header)
-    if any(len(card.image) > 80 for card in header.cards):
+    if "CONTINUE  " in header.text:
         set_card(header, "LONGSTRN", "OGIP 1.0")  # fitsverify warns of long texts without it
     return header
 
@@ -131,17 +133,17 @@ def _cuda(gpu: Facts | None) -> list[str]:
     return [f"cupy {gpu.cupy}", f"CUDA {gpu.runtime[0]}.{gpu.runtime[1]}"]
 
 
-def _add_colour_axis(header: fits.Header) -> None:
+def _add_colour_axis(header: HeaderText) -> None:
     """Declare the third axis of a colour tile.
 
     Without it, readers complete the matrix with a zero for the third axis, and warn that they had
     to mend it. With SIP, which is defined for two axes, they must be told to read two in any case.
     """
-    header["WCSAXES"] = (3, "celestial axes, and one of colours")
-    header.set("CTYPE3", "RGB", "colour plane", after="CRVAL2")
-    header.set("CRPIX3", 1.0, "first plane", after="CTYPE3")
-    header.set("CRVAL3", 1.0, "red, green, blue = 1, 2, 3", after="CRPIX3")
-    header.set("CD3_3", 1.0, "planes", after="CD2_2")
+    header.put("WCSAXES", 3, "celestial axes, and one of colours")
+    header.put("CTYPE3", "RGB", "colour plane", after="CRVAL2")
+    header.put("CRPIX3", 1.0, "first plane", after="CTYPE3")
+    header.put("CRVAL3", 1.0, "red, green, blue = 1, 2, 3", after="CRPIX3")
+    header.put("CD3_3", 1.0, "planes", after="CD2_2")
 
 
 def _mjd(date: datetime) -> float:

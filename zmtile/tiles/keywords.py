@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from astropy.io import fits
+from zmtile.tiles.headertext import HeaderText
 
 __all__ = [
     "KEYWORDS",
@@ -227,19 +227,12 @@ def iso(date: datetime) -> str:
     return rounded.replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
-def set_card(header: fits.Header, name: str, value: Any) -> None:
+def set_card(header: HeaderText, name: str, value: Any) -> None:
     """Set a keyword with its meaning from `KEYWORDS`, cut where the value leaves no room for it."""
     if isinstance(value, str):
         value = ascii_text(value)
     comment = _MEANINGS[keyword_family(name)]
-    # astropy would cut longer numbers to 20 characters, and options are read from the header again.
-    digits = repr(value).upper() if isinstance(value, float) and len(name) <= 8 else ""
-    digits = digits if len(digits) > 20 else ""
-    written = len(value) + value.count("'") + 2 if isinstance(value, str) else len(digits)
+    written = len(value) + value.count("'") + 2 if isinstance(value, str) else len(str(value))
     if written <= 70:  # longer ones go on in CONTINUE cards, which have room for a comment
         comment = comment[: max(0, 80 - 10 - max(written, 20) - 3)]
-    if digits:
-        header.remove(name, ignore_missing=True)
-        header.append(fits.Card.fromstring(f"{name:8}= {digits} / {comment}"))
-    else:
-        header[f"HIERARCH {name}" if len(name) > 8 else name] = (value, comment)
+    header.put(name, value, comment)

@@ -6,14 +6,16 @@ import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from astropy.io import fits
+from typing import TYPE_CHECKING
 
 from zmtile.errors import UsageError
 from zmtile.options import EXTRA_PLANES, Options
 from zmtile.tiles.choices import options_of
 from zmtile.tiles.records import FrameRecord, from_table
 from zmtile.tiles.tile import open_tile
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 __all__ = ["SOFTWARE", "Recipe", "read_recipe"]
 

@@ -1,32 +1,34 @@
 """Integer planes compressed without loss: images in tiles, as the FITS standard defines them (10.4.1: Rice).
 
 The bytes are astropy's, but not the way to them: it goes over the pixels of a tile four times before it codes
-them, for one HDU it writes and reads a file in memory, and it needs the plane as an array of its own.
+them, for one HDU it writes and reads a file in memory, and it needs the plane as an array of its own. Its
+coder, which releases the GIL, is loaded without the package around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
+from zmtile.extensions import extension
 from zmtile.tiles.fitsfile import Packed, packed
-
-try:  # its coder, which releases the GIL, is no public part of astropy
-    from astropy.io.fits.hdu.compressed._codecs import Rice1
-except ImportError:
-    Rice1 = None
+from zmtile.tiles.headertext import HeaderText
 
 __all__ = ["compressed"]
+
+log = logging.getLogger("zmtile")
 
 # Rows of a tile. One at a time, the coder begins anew too often.
 _ROWS = 64
 _BLOCK = 32  # pixels that are coded alike
 _SIGN = np.uint16(0x8000)
 _LARGE = 2**31  # bytes that 32 bits do not tell the place of
+_CODER = "astropy.io.fits.hdu.compressed._compression"
 
 
 def compressed(plane: NDArray[Any], name: str) -> Packed:
@@ -43,7 +45,7 @@ def compressed(plane: NDArray[Any], name: str) -> Packed:
     heap = int(sizes.sum())
     wide = max(heap, plane.nbytes // 2) >= _LARGE
     table = np.column_stack([sizes, np.cumsum(sizes) - sizes]).astype(">i8" if wide else ">i4")
-    header = fits.Header(_cards(plane, name, table, heap, f"1{'Q' if wide else 'P'}B({sizes.max()})"))
+    header = HeaderText(_cards(plane, name, table, heap, f"1{'Q' if wide else 'P'}B({sizes.max()})"))
     return Packed(header, memoryview(b"".join([table.tobytes(), *parts])))
 
 
@@ -65,12 +67,30 @@ def _coded(plane: NDArray[Any]) -> Iterator[bytes]:
 def _code(tile: NDArray[Any]) -> bytes:
     """Return a tile as Rice's code."""
     size = tile.dtype.itemsize
-    if Rice1 is None:
-        alone = packed(fits.CompImageHDU(tile, compression_type="RICE_1", tile_shape=tile.shape))
-        return bytes(alone.data[8 : 8 + alone.header["PCOUNT"]])
     signed = (tile ^ _SIGN).view(np.int16) if size == 2 else tile.view(np.int8)
-    code: bytes = Rice1(blocksize=_BLOCK, bytepix=size, tilesize=tile.size).encode(signed)
+    coder = _coder()
+    if coder is None:
+        return _astropys_code(tile)
+    code: bytes = coder(signed.tobytes(), _BLOCK, size)
     return code
+
+
+@cache
+def _coder() -> Callable[[bytes, int, int], bytes] | None:
+    """Return what codes bytes, if astropy has it where it used to; that is no public part."""
+    try:
+        coder: Callable[[bytes, int, int], bytes] = extension(_CODER).compress_rice_1_c
+    except (ImportError, AttributeError) as error:
+        log.debug("planes are coded by astropy: %r", error)
+        return None
+    return coder
+
+
+def _astropys_code(tile: NDArray[Any]) -> bytes:
+    from astropy.io import fits
+
+    alone = packed(fits.CompImageHDU(tile, compression_type="RICE_1", tile_shape=tile.shape))
+    return bytes(alone.data[8 : 8 + alone.header["PCOUNT"]])
 
 
 def _cards(

@@ -10,20 +10,22 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
 from zmtile.errors import UsageError, parser_said
 from zmtile.options import EXTRA_PLANES
 from zmtile.tiles.fitsfile import Packed, write_float_image, write_packed, write_table
+from zmtile.tiles.headertext import HeaderText
 from zmtile.tiles.keywords import set_card
 from zmtile.tiles.records import FrameRecord, from_table, to_columns
 from zmtile.tiles.rice import compressed
 from zmtile.tiles.target import check_target, new_file
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 __all__ = ["FrameRecord", "Tile", "check_target", "open_tile", "read_tile", "unweighed"]
 
@@ -31,6 +33,21 @@ _STRUCTURAL = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEN
 _MENDED = "`zmtile rebuild` makes it again from its frames; or fetch a whole copy from its source."
 # Where FRAMES is lost as well, nothing tells what the tile was made of.
 _LOST = "Build it again from its frames, or fetch a whole copy from its source."
+
+
+class _Header:
+    """A field: a header as it is written, which is one of astropy's as soon as somebody looks at it."""
+
+    def __get__(self, tile: Tile | None, kind: type[Tile]) -> fits.Header:
+        if tile is None:
+            raise AttributeError("no default")
+        held: fits.Header | HeaderText = vars(tile)["header"]
+        if isinstance(held, HeaderText):
+            held = vars(tile)["header"] = held.for_reading
+        return held
+
+    def __set__(self, tile: Tile, header: fits.Header | HeaderText) -> None:
+        vars(tile)["header"] = header
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +81,7 @@ class Tile:
     rejlow: NDArray[np.uint16]
     rejhigh: NDArray[np.uint16]
     frames: tuple[FrameRecord, ...] = field(repr=False)
-    header: fits.Header = field(repr=False)
+    header: _Header = field(default=_Header(), repr=False)
 
     def __post_init__(self) -> None:
         """Refuse planes that do not belong together."""
@@ -147,12 +164,12 @@ class Tile:
             )
         if fill is not None and not math.isfinite(fill):
             raise UsageError(f"fill is {fill}", "Give a number such as 0, or leave it out to keep NaN.")
-        header = self.header.copy()
-        header.remove("ZMT_FILL", ignore_missing=True)
+        header = HeaderText.of(vars(self)["header"])
+        header.drop("ZMT_FILL", *_STRUCTURAL)
         if fill is not None:
             set_card(header, "ZMT_FILL", float(fill))
         spread = _named("UNCERT", "standard error of the image", "adu")
-        spread["UTYPE"] = ("StdDevUncertainty", "kind of uncertainty, for CCDData")
+        spread.put("UTYPE", "StdDevUncertainty", "kind of uncertainty, for CCDData")
         flags = ("alpha", "mask") if "mask" in planes else ("alpha",)
         with new_file(path, overwrite) as file, ThreadPoolExecutor(workers) as pool:
             # Compression releases the GIL: it goes on beside what is written. What takes longest goes first.
@@ -185,11 +202,10 @@ class Tile:
         return compressed(getattr(self, name), name.upper())
 
 
-def _named(name: str, meaning: str, unit: str = "") -> fits.Header:
-    header = fits.Header()
-    header["EXTNAME"] = (name, meaning)
+def _named(name: str, meaning: str, unit: str = "") -> HeaderText:
+    header = HeaderText([("EXTNAME", name, meaning)])
     if unit:
-        header["BUNIT"] = (unit, "unit of the pixels")
+        header.put("BUNIT", unit, "unit of the pixels")
     return header
 
 
@@ -218,6 +234,8 @@ def read_tile(path: str | os.PathLike[str], damaged: bool = False) -> Tile:
     UsageError
         When it is no tile of zmtile, or damaged.
     """
+    from astropy.utils.exceptions import AstropyUserWarning
+
     # The checksums of headers are let pass: plate solvers add their cards without renewing them.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -247,6 +265,8 @@ def open_tile(path: str | os.PathLike[str], **how: Any) -> Iterator[Any]:
     UsageError
         When it is no tile of zmtile, or so damaged that it cannot be read; also while it is read.
     """
+    from astropy.io import fits
+
     try:
         with fits.open(path, memmap=False, **how) as hdus:
             _check_kind(path, hdus)
