@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from astropy.io import fits
 
 from zmtile.tiles.compare import PlaneComparison, compare_planes
 from zmtile.tiles.headertext import HeaderText

@@ -34,5 +34,5 @@ def test_of_a_package_that_is_loaded_the_module_is_that_of_the_package():
 
 @pytest.mark.parametrize("name", ["no_such_package._module", "llvmlite._no_such_module"])
 def test_what_is_not_there_is_an_import_error(name):
-    with pytest.raises(ImportError, match="(?i)no "):
+    with pytest.raises(ImportError, match=r"(?i)no "):
         extension(name)
