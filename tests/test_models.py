@@ -12,6 +12,7 @@ from zmtile.registration.models import (
     Pairs,
     changed,
     columns,
+    fit_each,
     fit_points,
     improve,
     plain,
@@ -38,6 +39,16 @@ def test_a_fit_finds_the_map(model):
     found = fit_points(model, (ROWS, COLS), points, apply(true, points), np.full(300, 1e10))
     np.testing.assert_allclose(apply(found, points), apply(true, points), atol=1e-5)
     np.testing.assert_allclose(found.matrix, true.matrix, atol=1e-6)
+
+
+def test_models_that_are_fitted_together_are_those_fitted_alone():
+    points, weight = scattered(80), np.linspace(1, 100, 80)
+    target = apply(true_map("poly3"), points)
+    together = fit_each(MODELS, (ROWS, COLS), points, target, weight)
+    for model, found in zip(MODELS, together, strict=True):
+        alone = fit_points(model, (ROWS, COLS), points, target, weight)
+        np.testing.assert_array_equal(found.matrix, alone.matrix)
+        np.testing.assert_array_equal(found.bend, alone.bend)
 
 
 @pytest.mark.parametrize("model", MODELS)

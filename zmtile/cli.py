@@ -72,6 +72,8 @@ class Program(click.Group):
 
 def main() -> None:
     """Run ``zmtile``."""
+    # Planning holds it to one thread anyhow; to begin and end others takes 0.1 s.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     codes: list[Any] = []
     atexit.register(_leave, codes)  # the first to be registered is the last to be called
     try:

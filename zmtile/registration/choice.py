@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmtile.registration.mapping import apply
-from zmtile.registration.models import MODELS, WIDTH, fit_points
+from zmtile.registration.models import MODELS, WIDTH, fit_each
 
 __all__ = ["Sample", "choose_model"]
 
@@ -88,11 +88,10 @@ def _scores(sample: Sample, models: Sequence[str]) -> NDArray[np.float64]:
     """Return the squared residuals of stars left out of the fit, (models, n), in squared sigma."""
     fold = np.arange(len(sample.here)) % FOLDS  # stars are in order of brightness: folds are alike
     squares = np.empty((len(models), fold.size))
-    for m, model in enumerate(models):
-        for f in range(FOLDS):
-            seen, left = fold != f, fold == f
-            learned = (sample.here[seen], sample.there[seen], sample.weight[seen])
-            fitted = fit_points(model, sample.shape, *learned)
+    for f in range(FOLDS):
+        seen, left = fold != f, fold == f
+        learned = (sample.here[seen], sample.there[seen], sample.weight[seen])
+        for m, fitted in enumerate(fit_each(models, sample.shape, *learned)):
             gap = apply(fitted, sample.here[left]) - sample.there[left]
             squares[m, left] = (gap**2).sum(axis=1) * sample.weight[left]
     # The median of a squared distance is 1.386 times the variance of a coordinate.

@@ -25,6 +25,7 @@ __all__ = [
     "SIMPLER",
     "WIDTH",
     "Pairs",
+    "fit_each",
     "fit_points",
     "improve",
     "plain",
@@ -216,11 +217,29 @@ def fit_points(
     shape : (int, int)
         Rows and columns of the frame.
     source, target : (n, 2) float64
+        Frame pixels.
     weight : (n,) float64
         Inverse variances, 1/px².
     """
-    start = plain(fit("similarity" if model == "similarity" else "affine", source, target, weight), *shape)
-    if model in ("similarity", "affine"):
-        return start
-    fit_bend(NUMBER[model], start.matrix, start.bend, source, target, weight, *FIT)
-    return start
+    return fit_each([model], shape, source, target, weight)[0]
+
+
+def fit_each(
+    models: Sequence[str],
+    shape: tuple[int, int],
+    source: NDArray[np.float64],
+    target: NDArray[np.float64],
+    weight: NDArray[np.float64],
+) -> list[Bent]:
+    """Fit several models on the same points, as `fit_points` does; most begin as one matrix."""
+    matrices: dict[str, Matrix] = {}
+    fitted = []
+    for model in models:
+        start = "similarity" if model == "similarity" else "affine"
+        if start not in matrices:
+            matrices[start] = fit(start, source, target, weight)
+        bent = plain(matrices[start].copy(), *shape)
+        if model not in ("similarity", "affine"):
+            fit_bend(NUMBER[model], bent.matrix, bent.bend, source, target, weight, *FIT)
+        fitted.append(bent)
+    return fitted
