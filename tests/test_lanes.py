@@ -18,6 +18,7 @@ from zmtile.kernels.lanes import (
     ONE,
     ZERO,
     aligned,
+    apart,
     bits_of,
     choose,
     count_lanes,
@@ -53,6 +54,19 @@ def arithmetic(rows, factor, out):
     for k, value in enumerate((total, a - b, a * b, a / b, factor * a, a - factor, factor / a, root(a))):
         put_lanes(out, k * LANES, value)
     put_lanes(out, 8 * LANES, every(factor))
+
+
+@numba.njit(error_model="numpy")
+def difference(rows, ones, out):
+    put_lanes(out, 0, apart(take_lanes(rows, 0), take_lanes(rows, LANES), take_lanes(ones, 0)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_differences_by_the_multiplying_unit_are_differences(seed):
+    rows, out = operands(seed), np.empty(LANES, np.float32)
+    difference(rows, np.ones(LANES, np.float32), out)
+    with np.errstate(invalid="ignore", over="ignore"):
+        np.testing.assert_array_equal(out, rows[0] - rows[1])
 
 
 @numba.njit(error_model="numpy")

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
@@ -19,6 +20,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 from zmtile.kernels.lanes import LANES
 
 __all__ = [
+    "apart",
     "bits_of",
     "choose",
     "count_lanes",
@@ -168,6 +170,23 @@ def root(typing_context: Any, value: Any) -> Any:
         return builder.call(get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32"), arguments)
 
     return _FLOAT(value), generate
+
+
+@intrinsic
+def apart(typing_context: Any, a: Any, b: Any, one: Any) -> Any:
+    """Return a - b; `one` is 1 in every lane, which the compiler must not know."""
+    if not _FLOAT == a == b == one:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, b, one = arguments
+        if not get_host_cpu_features().get("fma"):
+            return builder.fsub(a, b)
+        kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+        function = get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        return builder.call(function, [a, one, builder.fneg(b)])
+
+    return _FLOAT(a, b, one), generate
 
 
 @intrinsic

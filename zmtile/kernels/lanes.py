@@ -25,6 +25,7 @@ __all__ = [
     "TWO",
     "ZERO",
     "aligned",
+    "apart",
     "bits_of",
     "choose",
     "count_lanes",
@@ -54,6 +55,8 @@ _LINE = 64
 every = instruction("every")
 # Of a condition and two others: the first where it is true, the second elsewhere; each may be one float32.
 choose = instruction("choose")
+# The difference of two, by the unit that multiplies, for loops that are busy with sums; the third is 1.
+apart = instruction("apart")
 # The square root of lanes.
 root = instruction("root")
 # In how many lanes a condition is true.

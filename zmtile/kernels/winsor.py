@@ -15,11 +15,14 @@ from zmtile.kernels.lanes import (
     TWO,
     ZERO,
     aligned,
+    apart,
     bits_of,
     choose,
     count_lanes,
     every,
     first_bit,
+    highest,
+    lowest,
     put_lanes,
     root,
     take_lanes,
@@ -39,22 +42,34 @@ _FEW = LANES // 2
 _ALL = 2**LANES - 1
 
 # Rows of a search below its samples: the lanes' variables.
-_CENTRE, _NUMBER, _LOW, _HIGH, _SIGMA, _TURN, _LOWEST, _HIGHEST = range(8)
-_ROWS = 8
+_CENTRE, _NUMBER, _LOW, _HIGH, _SIGMA, _TURN, _LOWEST, _HIGHEST, _ONES = range(9)
+_ROWS = 9
 
 
 @kernel
-def _spread(tile: Any, n: int, centre: Any, low: Any, high: Any) -> Any:
+def _spread(tile: Any, n: int, below: int, above: int, centre: Any, low: Any, high: Any, one: Any) -> Any:
     """Return the sums of the lanes' samples about their centre, clipped to [low, high], and of the squares.
 
     Rows that do not count hold the centre, so they add nothing. Differences from a median within a
-    factor of two are exact in float32, and a sample further out dominates the sum anyway.
+    factor of two are exact in float32, and a sample further out dominates the sum anyway. Rows are sorted:
+    what lies before row `below` is no higher than the centre, and what lies from `above` on no lower, so that
+    it need be clipped on one side only. A Zen 3 core is as busy with bounds and sums as with all else.
     """
     total = every(ZERO)
     square = every(ZERO)
-    for i in range(n):
-        d = take_lanes(tile, i * LANES) - centre
+    for i in range(min(below, above)):
+        d = apart(take_lanes(tile, i * LANES), centre, one)
         d = choose(d < low, low, d)
+        total += d
+        square += d * d
+    for i in range(below, above):
+        d = apart(take_lanes(tile, i * LANES), centre, one)
+        d = choose(d < low, low, d)
+        d = choose(d > high, high, d)
+        total += d
+        square += d * d
+    for i in range(above, n):
+        d = apart(take_lanes(tile, i * LANES), centre, one)
         d = choose(d > high, high, d)
         total += d
         square += d * d
@@ -63,24 +78,27 @@ def _spread(tile: Any, n: int, centre: Any, low: Any, high: Any) -> Any:
 
 @kernel
 def _settle(
-    total: Any, square: Any, number: Any, low: Any, high: Any, old: Any, turn: Any, winsor: bool
+    total: Any, square: Any, number: Any, low: Any, high: Any, old: Any, turn: Any, alive: Any
 ) -> Any:
     """Return the next bounds and sigma of every lane from its sums, and which have converged.
 
-    The first turn gives the plain SD, which settles nothing unless that is all that is wanted.
-    The copy is clipped again and again: its bounds only close.
+    The first turn gives the plain SD: where sigma was NaN before, it settles nothing, and where it was
+    infinite, all. Lanes that are not alive keep their sigma, and are done. The copy is clipped again and
+    again: its bounds only close.
+
+    Conditions are not joined: to be, they are packed into bytes with AVX2, and unpacked again, which took as
+    long as ten rows.
     """
     spread = (square - total * (total / number)) / (number - ONE)
     sigma = root(choose(spread > ZERO, spread, ZERO))
-    later = turn > ZERO
-    sigma = choose(later, GROW * sigma, sigma)
-    near = TOLERANCE * old
-    done = (later & (sigma - old <= near) & (old - sigma <= near)) | (turn >= MAX_ROUNDS)
+    sigma = choose(turn > ZERO, GROW * sigma, sigma)
+    sigma = choose(alive > ZERO, sigma, old)
+    up, down = sigma - old, old - sigma
+    change = choose(up > down, up, down)
+    done = change <= choose(turn >= MAX_ROUNDS, INF, TOLERANCE * old)
     below, above = -CLIP * sigma, CLIP * sigma
     low = choose(below > low, below, low)
     high = choose(above < high, above, high)
-    if not winsor:
-        done = done | ~done
     return low, high, sigma, done
 
 
@@ -96,14 +114,19 @@ def _cover(queue: Any, top: int, row: int, centre: Any, outside: Any, tile: Any)
 
 @kernel
 def _shut(queue: Any, top: int, n: int, first: Any, last: Any, centre: Any, lanes: Any, tile: Any) -> None:
-    """Set the rows outside first … last - 1 of some lanes to the centre, where they count for nothing."""
+    """Set the rows outside first … last - 1 of some lanes to the centre, where they count for nothing.
+
+    A row may lie before the first one of a lane and after the last one of another.
+    """
     row = 0
     while count_lanes(lanes & (first > np.float32(row))) > 0:
-        _cover(queue, top, row, centre, lanes & (first > np.float32(row)), tile)
+        outside = (first > np.float32(row)) | (last <= np.float32(row))
+        _cover(queue, top, row, centre, lanes & outside, tile)
         row += 1
     row = n - 1
     while count_lanes(lanes & (last <= np.float32(row))) > 0:
-        _cover(queue, top, row, centre, lanes & (last <= np.float32(row)), tile)
+        outside = (first > np.float32(row)) | (last <= np.float32(row))
+        _cover(queue, top, row, centre, lanes & outside, tile)
         row -= 1
 
 
@@ -114,7 +137,9 @@ def _search_together(
     counts: Any,
     klow: float,
     khigh: float,
-    winsor: bool,
+    unknown: float,
+    below: int,
+    above: int,
     first: Any,
     last: Any,
     tile: Any,
@@ -133,19 +158,19 @@ def _search_together(
     for i in range(n):
         x = take_lanes(queue, (top + i) * LANES)
         put_lanes(tile, i * LANES, choose(x < INF, x, centre))
-    low, high, sigma = every(-INF), every(INF), every(INF)
-    turn, settled = every(ZERO), every(ZERO)
-    left = enough
+    low, high, sigma = every(-INF), every(INF), choose(enough, unknown, ZERO)
+    turn, alive = every(ZERO), choose(enough, ONE, ZERO)
+    one = take_lanes(tile, (n + _ONES) * LANES)
     many = True
     while many:
-        total, square = _spread(tile, n, centre, low, high)
-        low, high, sigma, done = _settle(total, square, number, low, high, sigma, turn, winsor)
+        total, square = _spread(tile, n, below, above, centre, low, high, one)
+        low, high, sigma, done = _settle(total, square, number, low, high, sigma, turn, alive)
         turn += ONE
-        settled = choose(left & done, sigma, settled)
-        left = left & ~done
-        many = count_lanes(left) > _FEW
+        alive = choose(done, ZERO, ONE)
+        many = count_lanes(done) < LANES - _FEW
+    left = alive > ZERO
     done = enough & ~left
-    lower, upper = centre - klow * settled, centre + khigh * settled
+    lower, upper = centre - klow * sigma, centre + khigh * sigma
     a, b = every(ZERO), count
     for i in range(n):
         lost = done & (take_lanes(queue, (top + i) * LANES) < lower)
@@ -165,26 +190,27 @@ def _search_together(
     again = done & (b - a < count) & (b - a >= _THREE)
     centre = choose(again, middle(queue, top, n, a + b), centre)
     _shut(queue, top, n, a, b, centre, again, tile)
-    lowest, highest = ends(queue, top, n, a, b)
+    bottom, peak = ends(queue, top, n, a, b)
     put_lanes(tile, (n + _CENTRE) * LANES, centre)
     put_lanes(tile, (n + _NUMBER) * LANES, b - a)
     put_lanes(tile, (n + _LOW) * LANES, choose(again, -INF, low))
     put_lanes(tile, (n + _HIGH) * LANES, choose(again, INF, high))
-    put_lanes(tile, (n + _SIGMA) * LANES, choose(again, INF, sigma))
+    put_lanes(tile, (n + _SIGMA) * LANES, choose(again, unknown, sigma))
     put_lanes(tile, (n + _TURN) * LANES, choose(again, ZERO, turn))
-    put_lanes(tile, (n + _LOWEST) * LANES, lowest)
-    put_lanes(tile, (n + _HIGHEST) * LANES, highest)
+    put_lanes(tile, (n + _LOWEST) * LANES, bottom)
+    put_lanes(tile, (n + _HIGHEST) * LANES, peak)
     return bits_of(left | again)
 
 
 @kernel
-def _turn(belt: Any, n: int, klow: float, khigh: float, winsor: bool) -> Any:
+def _turn(belt: Any, n: int, below: int, above: int, klow: float, khigh: float) -> Any:
     """Take a turn in every lane of the belt; return, as bits, who has settled without a loss and with one."""
     centre, sigma = take_lanes(belt, (n + _CENTRE) * LANES), take_lanes(belt, (n + _SIGMA) * LANES)
     low, high = take_lanes(belt, (n + _LOW) * LANES), take_lanes(belt, (n + _HIGH) * LANES)
     number, turn = take_lanes(belt, (n + _NUMBER) * LANES), take_lanes(belt, (n + _TURN) * LANES)
-    total, square = _spread(belt, n, centre, low, high)
-    low, high, sigma, done = _settle(total, square, number, low, high, sigma, turn, winsor)
+    one = take_lanes(belt, (n + _ONES) * LANES)
+    total, square = _spread(belt, n, below, above, centre, low, high, one)
+    low, high, sigma, done = _settle(total, square, number, low, high, sigma, turn, one)
     put_lanes(belt, (n + _LOW) * LANES, low)
     put_lanes(belt, (n + _HIGH) * LANES, high)
     put_lanes(belt, (n + _SIGMA) * LANES, sigma)
@@ -193,6 +219,26 @@ def _turn(belt: Any, n: int, klow: float, khigh: float, winsor: bool) -> Any:
     lost = take_lanes(belt, (n + _LOWEST) * LANES) < lower
     lost = lost | (take_lanes(belt, (n + _HIGHEST) * LANES) > upper)
     return bits_of(done & ~lost), bits_of(done & lost)
+
+
+@kernel
+def _middles(counts: Any, groups: int, n: int, scratch: Any) -> Any:
+    """Return where the medians of a queue's pixels lie: before a first row, nothing is above any of them.
+
+    The second one: from there on nothing is below any.
+    """
+    least, most = every(np.float32(n)), every(ZERO)
+    for group in range(groups):
+        count = take_lanes(counts, group * LANES)
+        least = lowest(least, choose(count >= _THREE, count, np.float32(n)))
+        most = highest(most, count)
+    put_lanes(scratch, 0, least)
+    put_lanes(scratch, LANES, most)
+    below, above = n, 0
+    for lane in range(LANES):
+        below = min(below, (int(scratch[lane]) + 1) >> 1)
+        above = max(above, int(scratch[LANES + lane]) >> 1)
+    return below, above
 
 
 @kernel
@@ -224,23 +270,32 @@ def reject_sigma(
     n = queue.shape[1]
     tile, belt = aligned((n + _ROWS) * LANES), aligned((n + _ROWS) * LANES)
     belt[:] = ZERO
+    put_lanes(tile, (n + _ONES) * LANES, ONE)
+    put_lanes(belt, (n + _ONES) * LANES, ONE)
+    unknown = np.float32(np.nan) if winsor else INF
+    below, above = _middles(counts, groups, n, tile)
     pixel = np.zeros(LANES, np.int64)  # in each lane of the belt
     free = _ALL
     for group in range(groups + 1):  # beyond the last one, the belt is emptied
         waiting = 0
         if group < groups:
-            waiting = _search_together(queue, group, counts, klow, khigh, winsor, first, last, tile)
+            waiting = _search_together(
+                queue, group, counts, klow, khigh, unknown, below, above, first, last, tile
+            )
         while True:
             while free != 0 and waiting != 0:
                 lane, column = first_bit(free), first_bit(waiting)
                 free &= free - 1
                 waiting &= waiting - 1
-                pixel[lane] = group * LANES + column
-                for i in range(n + _ROWS):
+                at = group * LANES + column
+                pixel[lane] = at
+                both = int(first[at] + last[at])
+                below, above = min(below, (both + 1) >> 1), max(above, both >> 1)
+                for i in range(n + _ONES):
                     belt[i * LANES + lane] = tile[i * LANES + column]
             if free == _ALL or (waiting == 0 and group < groups):
                 break
-            done, lost = _turn(belt, n, klow, khigh, winsor)
+            done, lost = _turn(belt, n, below, above, klow, khigh)
             lost &= ~free
             free |= done
             while lost != 0:
@@ -260,9 +315,10 @@ def reject_sigma(
                 if b - a < 3:
                     free |= 1 << lane
                     continue
-                below = belt[((a + b - 1) >> 1) * LANES + lane]
-                above = belt[((a + b) >> 1) * LANES + lane]
-                centre = below + HALF * (above - below)
+                below, above = min(below, (a + b + 1) >> 1), max(above, (a + b) >> 1)
+                lower = belt[((a + b - 1) >> 1) * LANES + lane]
+                upper = belt[((a + b) >> 1) * LANES + lane]
+                centre = lower + HALF * (upper - lower)
                 for i in range(a):
                     belt[i * LANES + lane] = centre
                 for i in range(b, n):
@@ -271,7 +327,7 @@ def reject_sigma(
                 belt[(n + _NUMBER) * LANES + lane] = np.float32(b - a)
                 belt[(n + _LOW) * LANES + lane] = -INF
                 belt[(n + _HIGH) * LANES + lane] = INF
-                belt[(n + _SIGMA) * LANES + lane] = INF
+                belt[(n + _SIGMA) * LANES + lane] = unknown
                 belt[(n + _TURN) * LANES + lane] = ZERO
                 belt[(n + _LOWEST) * LANES + lane] = belt[a * LANES + lane]
                 belt[(n + _HIGHEST) * LANES + lane] = belt[(b - 1) * LANES + lane]
