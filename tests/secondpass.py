@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from astropy.io import fits
 from zmtile import Options
 from zmtile.frames.calibrate import Calibration, Correction
 from zmtile.frames.frame import Frame
-from zmtile.frames.pixels import Pixels
+from zmtile.frames.pixels import Pixels, PixelsInFile
 from zmtile.matching.match import Photometry
 from zmtile.progress import NullProgress
 from zmtile.registration.mapping import Bent, flat_bend
@@ -84,6 +86,18 @@ def second_pass(
         corrections.append(correction)
         photometry.append(matched)
     return SecondPass(sources, corrections, photometry, canvas, options, made.__getitem__)
+
+
+def in_files(second, folder):
+    """The same group, its pixels in files."""
+    made = []
+    for number, source in enumerate(second.sources):
+        pixels = second.opened(number)
+        path = folder / str(number)
+        path.write_bytes(b"header" + pixels.stored.tobytes())
+        frame = dataclasses.replace(source.frame, offset=len(b"header"))
+        made.append(PixelsInFile(frame, os.open(path, os.O_RDONLY), pixels.correction))
+    return dataclasses.replace(second, opened=made.__getitem__)
 
 
 def empty_planes(second, weight=True):

@@ -2,17 +2,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 import weakref
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from secondpass import differing, empty_planes, on_cpu, second_pass
+from secondpass import differing, empty_planes, in_files, on_cpu, second_pass
 
 from zmtile import Options
-from zmtile.frames.pixels import PixelsInFile
 from zmtile.parallel import Kept
 from zmtile.progress import NullProgress
 from zmtile.stacking import strips
@@ -30,18 +28,6 @@ KINDS = {
     "bent, small": {"bent": True, "turn": 0.0, "canvas": Canvas(120, 140)},
     "bytes and words": {"dtype": "u1", "layout": "mono"},
 }
-
-
-def in_files(second, folder):
-    """The same group, its pixels in files."""
-    made = []
-    for number, source in enumerate(second.sources):
-        pixels = second.opened(number)
-        path = folder / str(number)
-        path.write_bytes(b"header" + pixels.stored.tobytes())
-        frame = dataclasses.replace(source.frame, offset=len(b"header"))
-        made.append(PixelsInFile(frame, os.open(path, os.O_RDONLY), pixels.correction))
-    return dataclasses.replace(second, opened=made.__getitem__)
 
 
 @pytest.fixture

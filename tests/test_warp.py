@@ -253,3 +253,16 @@ def test_a_patch_is_demosaiced_as_in_the_frame(row, col, rows, cols):
     np.testing.assert_array_equal(
         patch[:, 2:-2, 2:-2], whole[:, row + 2 : row + rows - 2, col + 2 : col + cols - 2]
     )
+
+
+@pytest.mark.parametrize("cfa", ["RGGB", "GBRG"])
+def test_a_mosaic_is_demosaiced_on_the_way(cfa):
+    mosaic, codes, matrix = picture(14, 18), pattern_codes(cfa), turn(3.0, (0.3, 0.6))
+    colours = np.empty((3, 14, 18), np.float32)
+    demosaic(mosaic, codes, 5, 6, colours)
+    made = np.empty((2, 3, 20, 20), np.float32)
+    how = matrix, 0, 0, "cubic", True, np.ones(3, np.float32), np.zeros((3, 6)), (0.0, 0.0), 1.0
+    warp_block(colours, 5, 6, *how, made[0])
+    warp_block(np.empty_like(colours), 5, 6, *how, made[1], mosaic=mosaic, codes=codes)
+    assert np.isfinite(made).any()
+    np.testing.assert_array_equal(*made)

@@ -108,6 +108,9 @@ class Shelf:
 
     def get(self, index: int, frame: Frame, correction: Correction) -> Pixels:
         """Return the pixels of frame number `index`, opened if need be."""
+        pixels = self._open.get(index)
+        if pixels is not None:
+            return pixels
         with self._lock:
             pixels = self._open.get(index)
             if pixels is not None:

@@ -11,9 +11,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from zmtile.progress import Progress
+from zmtile.progress import NullProgress, Progress
 
-__all__ = ["Kept", "run_parallel"]
+__all__ = ["Crew", "Kept", "run_parallel"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,6 +39,47 @@ class Kept(threading.local):
         return self.bytes(name, 4 * math.prod(shape)).view(np.float32).reshape(shape)
 
 
+class Crew:
+    """Threads that stay from one call to the next, with what they keep.
+
+    Parameters
+    ----------
+    workers : int
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="zmtile")
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def share(self, work: Callable[[Item], object], items: Sequence[Item]) -> None:
+        """Call `work` on every item; each thread takes the next one, which costs less than `run`."""
+        left = iter(items)  # Python's lock gives an item to one of them
+
+        def take(_: int) -> None:
+            for item in left:
+                work(item)
+
+        self.run(take, range(self._workers), NullProgress())
+
+    def run(self, work: Callable[[Item], Result], items: Sequence[Item], progress: Progress) -> list[Result]:
+        """Call `work` on every item; return the results in order. The first error ends the run."""
+        futures: list[Future[Result]] = [self._pool.submit(work, item) for item in items]
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            if done:
+                progress.step(len(done))
+        return [future.result() for future in futures]
+
+
 def run_parallel(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int, progress: Progress
 ) -> list[Result]:
@@ -46,17 +87,5 @@ def run_parallel(
 
     The first error ends the run: what has not begun is dropped. So does a signal.
     """
-    with ThreadPoolExecutor(workers, thread_name_prefix="zmtile") as pool:
-        futures: list[Future[Result]] = [pool.submit(work, item) for item in items]
-        pending = set(futures)
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-                if done:
-                    progress.step(len(done))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    return [future.result() for future in futures]
+    with Crew(workers) as crew:
+        return crew.run(work, items, progress)

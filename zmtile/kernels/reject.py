@@ -127,6 +127,8 @@ def stack_kernel(
     use_median: bool,
     student: Any,
     widening: Any,
+    start: int,
+    stop: int,
     image: Any,
     uncert: Any,
     weight: Any,
@@ -143,8 +145,8 @@ def stack_kernel(
     There is a kernel for every kind of rejection: one of `by_sigma`, `by_esd` and `by_lane` is True, or none
     is, and what belongs to the others is not compiled. One kernel for all took twice as long.
     """
-    frames, pixels = samples.shape
-    width = max(1, min(_QUEUE_BYTES // (4 * frames * LANES), (pixels + LANES - 1) // LANES))
+    frames = samples.shape[0]
+    width = max(1, min(_QUEUE_BYTES // (4 * frames * LANES), (stop - start + LANES - 1) // LANES))
     span = width * LANES
     queue = aligned(frames * span).reshape(width, frames, LANES)
     raw = aligned(frames * span).reshape(width, frames, LANES)
@@ -152,8 +154,8 @@ def stack_kernel(
     lower, upper = aligned(span), aligned(span)
     made = aligned(3 * span).reshape(3, span)
     gaps = student[0] / student[1] - student[1] / student[0]
-    for begin in range(0, pixels, span):
-        size = min(span, pixels - begin)
+    for begin in range(start, stop, span):
+        size = min(span, stop - begin)
         groups = (size + LANES - 1) // LANES
         _load(samples, begin, groups, raw, queue, counts)
         sort_lanes(queue, groups, pairs)
@@ -220,6 +222,7 @@ def stack_block(
     *,
     tally: NDArray[np.int64],
     alike: int = 0,
+    span: tuple[int, int] | None = None,
 ) -> None:
     """Reject and combine a run of pixels of one channel.
 
@@ -261,6 +264,9 @@ def stack_block(
         Added to, frame by frame: finite samples, rejected below, rejected above.
     alike : int
         One of `METHODS`: where nothing is rejected, its kernel does that, too.
+    span : (int, int), optional
+        The first of the pixels that are worked on, and the one behind the last of them, if not all. They are
+        a multiple of `LANES`, or end where all do.
     """
     kind = method or alike
     by_sigma = kind in (METHODS["sigma"], METHODS["winsor"])
@@ -282,6 +288,7 @@ def stack_block(
         use_median,
         student,
         widening,
+        *(span or (0, samples.shape[1])),
         image,
         uncert,
         weight,

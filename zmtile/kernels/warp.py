@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from zmtile.kernels import instruction, kernel
 from zmtile.kernels.bend import NODE_STEP
+from zmtile.kernels.demosaic import demosaic
 from zmtile.kernels.lanes import LANES
 from zmtile.kernels.tables import kernel_table
 
@@ -36,6 +37,8 @@ def _warp_of(taps: int, bent: bool) -> Any:
     before = 0 if taps == 1 else taps // 2 - 1
 
     def warp(
+        mosaic: Any,
+        codes: Any,
         patch: Any,
         row: int,
         col: int,
@@ -52,6 +55,8 @@ def _warp_of(taps: int, bent: bool) -> Any:
         half: float,
         out: Any,
     ) -> None:
+        if mosaic is not None:
+            demosaic(mosaic, codes, row, col, patch)
         channels, patch_rows, patch_cols = patch.shape
         rows, cols = out[0].shape
         if patch_rows < taps or patch_cols < taps:
@@ -159,6 +164,8 @@ def warp_block(
     out: NDArray[np.float32],
     nodes: NDArray[np.float64] | None = None,
     span: float = 0.0,
+    mosaic: NDArray[np.float32] | None = None,
+    codes: NDArray[np.uint8] | None = None,
 ) -> None:
     """Sample a patch of a frame at a block of tile pixels and match it photometrically.
 
@@ -195,9 +202,13 @@ def warp_block(
         nodes, places and the change of area are linear.
     span : float
         As for `kernel_table`.
+    mosaic, codes : (patch rows, patch cols) float32 and (2, 2) uint8, optional
+        Of a mosaic that is not demosaiced yet, as for `demosaic`; then the patch is written first.
     """
     table = kernel_table(name, span)
     _warp_of(table.shape[1], nodes is not None)(
+        mosaic,
+        codes,
         patch,
         row,
         col,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,13 @@ class Planes:
         thin = self.coverage[:, rows, cols] < least
         self.image[:, rows, cols][thin] = np.nan
         self.uncert[:, rows, cols][thin] = np.nan
+
+    def put(self, channel: int, at: tuple[slice, slice], made: Sequence[NDArray[Any]]) -> None:
+        """Take what the kernels made of a rectangle of one channel: values for each of `PLANE_TYPES`."""
+        planes = self.image, self.uncert, self.weight, self.coverage, self.rejlow, self.rejhigh
+        for plane, values in zip(planes, made, strict=True):
+            if plane is not None:
+                plane[channel][at] = values
 
     @classmethod
     def empty(cls, frames: int, channels: int, rows: int, cols: int, weight: bool = True) -> Planes:

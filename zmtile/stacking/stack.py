@@ -4,7 +4,8 @@ A block is a small rectangle of tile pixels. For each block every frame that rea
 demosaiced, warped and matched into a buffer, and the buffer is rejected and combined. A block
 depends on nothing but the frames, so their size and the number of threads change no bit.
 
-Blocks side by side are a strip: a thread reads the rows of the frames that lie under it at once.
+Blocks side by side are a strip: a thread reads the rows of the frames that lie under it at once. Of many
+frames all threads work on one block.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,9 @@ from zmtile.stacking.clip import MAX_FRAMES
 from zmtile.stacking.grow import grow, halo
 from zmtile.stacking.planes import PLANE_TYPES, Planes, SecondPass
 from zmtile.stacking.rejection import rejection
-from zmtile.stacking.strips import STRIP_BYTES, Reader, blocks_of, strips_of
-from zmtile.stacking.warp import Block, feather, source_of, warp, with_margin
+from zmtile.stacking.strips import STRIP_BYTES, Reader, blocks_of, shared_blocks_of, strips_of, together
+from zmtile.stacking.together import stack_together
+from zmtile.stacking.warp import Block, bounds_of, feather, source_of, warp, with_margin
 
 if TYPE_CHECKING:
     from zmtile.gpu.device import Device
@@ -126,9 +128,13 @@ def stack_frames(
 
 def stack_on_cpu(second: SecondPass, planes: Planes, workers: int, budget: int, progress: Progress) -> None:
     """Fill the planes block by block, on so many threads; `budget` are bytes for all their samples."""
-    depth = depth_of(second.options, len(planes.image))
+    frames, depth = len(second.sources), depth_of(second.options, len(planes.image))
     share = budget // workers
-    blocks = list(blocks_of(second.canvas, len(second.sources), depth, share, halo(second.options)))
+    if together(second, depth):
+        blocks = list(shared_blocks_of(second.canvas, frames, depth, budget, workers))
+        stack_together(second, planes, blocks, workers, progress)
+        return
+    blocks = list(blocks_of(second.canvas, frames, depth, share, halo(second.options)))
     strips = list(strips_of(blocks, second, min(share, STRIP_BYTES), workers))
     progress.stage("stack", len(strips))
     run_parallel(_work(second, planes), strips, workers, progress)
@@ -144,20 +150,20 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Sequence[Block]], Non
 
     def make(block: Block, held: dict[int, Pixels] | None) -> None:
         area = with_margin(block, margin, canvas)
-        active = [k for k, source in enumerate(sources) if source.reaches(area)]
-        rows, cols = slice(block.top, block.top + block.rows), slice(block.left, block.left + block.cols)
+        parts = bounds_of(sources, area)
+        active = [k for k, (_, _, rows, cols) in enumerate(parts) if rows > 0 and cols > 0]
         if not active:
-            planes.clear(rows, cols)
+            planes.clear(*block.slices)
             return
         samples = kept.floats("samples", (channels, len(active), area.rows, area.cols))
         for place, k in enumerate(active):
-            pixels = reader.frame(k, area) if held is None else held.get(k)
-            warp(pixels, sources[k], area, samples[:, place], kept)
+            pixels = reader.rows(k, parts[k]) if held is None else held.get(k)
+            warp(pixels, sources[k], area, samples[:, place], kept, parts[k])
         shares = None
         if options.feather:
             shares = np.stack([feather(sources[k], area, options.feather) for k in active])
         tally = _combine(samples, weight[active], shares, noise[active], options, planes, block, area)
-        planes.thin_out(options.min_coverage, rows, cols)
+        planes.thin_out(options.min_coverage, *block.slices)
         with lock:
             planes.tally[active] += tally
 
@@ -187,17 +193,8 @@ def _combine(
     """Reject and combine the samples of an area, the block with its margin; return the block's tallies."""
     channels, frames, rows, cols = samples.shape
     tally = np.zeros((frames, channels, 3), np.int64)
-    at = np.s_[block.top : block.top + block.rows, block.left : block.left + block.cols]
     top, left = block.top - area.top, block.left - area.left
     inside = np.s_[top : top + block.rows, left : left + block.cols]
-    targets: tuple[NDArray[Any] | None, ...] = (
-        planes.image,
-        planes.uncert,
-        planes.weight,
-        planes.coverage,
-        planes.rejlow,
-        planes.rejhigh,
-    )
     parts = None if shares is None else shares.reshape(frames, -1)
     for c in range(channels):
         made = [np.empty(rows * cols, dtype) for dtype in PLANE_TYPES]
@@ -216,7 +213,5 @@ def _combine(
         if options.grow:
             lost = grow(samples[c], weights, parts, noises, options, made, inside)
         tally[:, c] = lost
-        for target, plane in zip(targets, made, strict=True):
-            if target is not None:
-                target[c][at] = plane.reshape(rows, cols)[inside]
+        planes.put(c, block.slices, [plane.reshape(rows, cols)[inside] for plane in made])
     return tally

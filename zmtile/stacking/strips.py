@@ -17,7 +17,7 @@ from zmtile.stacking.grow import halo
 from zmtile.stacking.planes import SecondPass
 from zmtile.stacking.warp import Block, Source, with_margin
 
-__all__ = ["STRIP_BYTES", "Reader", "blocks_of", "strips_of"]
+__all__ = ["STRIP_BYTES", "Reader", "blocks_of", "shared_blocks_of", "strips_of", "together"]
 
 # Samples of a block, as long as it keeps within these sizes. Pixels around a block are demosaiced for its
 # neighbours, too, and between kernels threads wait for each other: 60 frames took 3.0 to 3.5 s with
@@ -29,6 +29,10 @@ MAX_BLOCK_PIXELS = 256 * 256
 GOOD_BLOCK_PIXELS = 56 * 128
 # From here on, a block of full width has the shorter outline.
 WIDE_BLOCK_PIXELS = 128 * 128
+# Samples of a block that all threads share, and its pixels at least. 150 and 400 frames took 0.7 of the time
+# of a block for each thread.
+SHARED_BYTES = 128 * 2**20
+GOOD_SHARED_PIXELS = 56 * 256
 # With growth, margins included.
 MARGINAL_BLOCK_PIXELS = 150 * 150
 # What a thread holds of all frames under a strip.
@@ -47,7 +51,7 @@ class Reader:
     """
 
     def __init__(self, second: SecondPass, kept: Kept) -> None:
-        self._second, self._kept = second, kept
+        self.second, self.kept = second, kept
         self._margin = halo(second.options)
 
     def strip(self, blocks: Sequence[Block]) -> dict[int, Pixels]:
@@ -55,22 +59,29 @@ class Reader:
 
         Of a frame that is unpacked in memory only they are kept: the shelf decides how many such frames stay.
         """
-        sources = self._second.sources
-        area = _area_of(blocks, self._margin, self._second.canvas)
+        sources = self.second.sources
+        area = _area_of(blocks, self._margin, self.second.canvas)
         parts = [_part_under(source, area) for source in sources]
         sizes = [_room_for(source, part) for source, part in zip(sources, parts, strict=True)]
-        room = self._kept.bytes("strip", sum(sizes))
+        room = self.kept.bytes("strip", sum(sizes))
         held = {}
         for k, (part, size) in enumerate(zip(parts, sizes, strict=True)):
             if size:
-                held[k], room = self._second.opened(k).part(*part, room), room[size:]
+                held[k], room = self.second.opened(k).part(*part, room), room[size:]
         return held
 
-    def frame(self, number: int, area: Block) -> Pixels:
-        """Return the pixels of one frame under an area."""
-        source = self._second.sources[number]
-        part = _part_under(source, area)
-        return self._second.opened(number).part(*part, self._kept.bytes("part", _room_for(source, part)))
+    def rows(self, number: int, part: tuple[int, int, int, int]) -> Pixels:
+        """Return pixels of one frame that hold a rectangle: in a file, the rows that it lies on are read.
+
+        To read what lies between them is quicker than a call of the system for each, and than to copy them
+        from there.
+        """
+        pixels = self.second.opened(number)
+        if pixels.nbytes:  # in memory already
+            return pixels
+        row, _, rows, _ = part
+        cols = pixels.frame.cols
+        return pixels.part(row, 0, rows, cols, self.kept.bytes("rows", part_bytes(pixels.frame, rows, cols)))
 
 
 def blocks_of(canvas: Canvas, frames: int, depth: int, budget: int, margin: int = 0) -> Iterator[Block]:
@@ -82,10 +93,32 @@ def blocks_of(canvas: Canvas, frames: int, depth: int, budget: int, margin: int 
     pixels = min(pixels, budget // sample)
     cols = min(BLOCK_COLS if pixels >= WIDE_BLOCK_PIXELS else BLOCK_COLS // 2, canvas.cols)
     rows = pixels // (cols + 2 * margin) - 2 * margin
-    rows = max(rows, 1, MIN_BLOCK_PIXELS // cols)
+    yield from _cut(canvas, max(rows, 1, MIN_BLOCK_PIXELS // cols), cols)
+
+
+def _cut(canvas: Canvas, rows: int, cols: int) -> Iterator[Block]:
     for top in range(0, canvas.rows, rows):
         for left in range(0, canvas.cols, cols):
             yield Block(top, left, min(rows, canvas.rows - top), min(cols, canvas.cols - left))
+
+
+def shared_blocks_of(canvas: Canvas, frames: int, depth: int, budget: int, workers: int) -> Iterator[Block]:
+    """Cut the canvas into blocks for all threads together; the budget is for the samples of one."""
+    sample, cols = sample_bytes(frames, depth, 0), min(BLOCK_COLS, canvas.cols)
+    pixels = max(min(workers * BLOCK_BYTES, SHARED_BYTES) // sample, GOOD_SHARED_PIXELS)
+    pixels = max(min(pixels, budget // sample), MIN_BLOCK_PIXELS)
+    yield from _cut(canvas, pixels // cols, cols)
+
+
+def together(second: SecondPass, depth: int) -> bool:
+    """Tell whether a block for each thread would be small, and one for all can be.
+
+    Growth marks all samples of a channel at once. Frames that are unpacked, if they do not all stay in
+    memory, are unpacked anew for every strip, and would be for every block.
+    """
+    pixels = BLOCK_BYTES // sample_bytes(len(second.sources), depth, 0)
+    packed = (second.opened(k).nbytes for k in range(len(second.sources)))
+    return pixels < WIDE_BLOCK_PIXELS and not halo(second.options) and not any(packed)
 
 
 def strips_of(

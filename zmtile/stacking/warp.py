@@ -7,6 +7,7 @@ demosaicing, each sample is the pixel of the frame that is nearest, in its own c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from zmtile.frames.frame import Frame
 from zmtile.frames.pixels import Pixels
 from zmtile.kernels.bend import NODE_STEP, lay_nodes
-from zmtile.kernels.demosaic import demosaic, pattern_codes, separate
+from zmtile.kernels.demosaic import pattern_codes, separate
 from zmtile.kernels.tables import COPY, STEPS, kernel_table, span_of
 from zmtile.kernels.warp import warp_block
 from zmtile.matching.match import Photometry
@@ -26,7 +27,7 @@ from zmtile.registration.mapping import Bent
 from zmtile.registration.transform import Matrix, apply, compose, corners, invert, scale_of
 from zmtile.stacking.canvas import Canvas
 
-__all__ = ["LEAST_SHARE", "Block", "Source", "feather", "source_of", "warp", "with_margin"]
+__all__ = ["LEAST_SHARE", "Block", "Source", "bounds_of", "feather", "source_of", "warp", "with_margin"]
 
 # A feathered sample keeps this much of its weight, so that a pixel which only such samples reach is a number.
 LEAST_SHARE = 1e-3
@@ -40,6 +41,11 @@ class Block:
     left: int
     rows: int
     cols: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Where it is on the tile."""
+        return slice(self.top, self.top + self.rows), slice(self.left, self.left + self.cols)
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,26 @@ class Source:
         return rows > 0 and cols > 0
 
 
+def bounds_of(sources: Sequence[Source], block: Block) -> list[tuple[int, int, int, int]]:
+    """Return `Source.bounds` of many frames at once, without the nodes of bent maps."""
+    ax, bx, cx, ay, by, cy = np.array([source.inverse for source in sources]).reshape(-1, 6).T
+    bends = np.array([source.bent.reach if source.bent else (0.0, 0.0) for source in sources])
+    reach = np.array([source.reach for source in sources])
+    right, bottom = block.left + block.cols - 1, block.top + block.rows - 1
+    bounds = []
+    for along, down, shift, bend, size in (
+        (ay, by, cy, bends[:, 1], [source.frame.rows for source in sources]),
+        (ax, bx, cx, bends[:, 0], [source.frame.cols for source in sources]),
+    ):
+        x, y = (along * block.left, along * right), (down * block.top, down * bottom)
+        least, most = np.minimum(*x) + np.minimum(*y) + shift, np.maximum(*x) + np.maximum(*y) + shift
+        first = np.maximum(np.floor(least - bend).astype(np.int64) - reach, 0)
+        last = np.minimum(np.floor(most + bend).astype(np.int64) + reach + 2, size)
+        bounds += [first.tolist(), (last - first).tolist()]
+    row, rows, col, cols = bounds
+    return list(zip(row, col, rows, cols, strict=True))
+
+
 def with_margin(block: Block, margin: int, canvas: Canvas) -> Block:
     """Return a block with a margin, as far as the canvas goes."""
     top, left = max(block.top - margin, 0), max(block.left - margin, 0)
@@ -200,24 +226,32 @@ def source_of(
 
 
 def warp(
-    pixels: Pixels | None, source: Source, block: Block, out: NDArray[np.float32], kept: Kept | None = None
+    pixels: Pixels | None,
+    source: Source,
+    block: Block,
+    out: NDArray[np.float32],
+    kept: Kept | None = None,
+    part: tuple[int, int, int, int] | None = None,
 ) -> None:
     """Fill one frame's samples of a block, (channels, rows, cols): matched values, NaN without data.
 
-    `pixels` may be None where nothing of the frame lies there; `kept` holds what is made on the way.
+    `pixels` may be None where nothing of the frame lies there; `kept` holds what is made on the way; `part`
+    is what `bounds_of` says, where it is known.
     """
     kept = kept or Kept()
     nodes = source.nodes(block)
-    row, col, rows, cols = source.bounds(block, nodes)
+    row, col, rows, cols = part if part and nodes is None else source.bounds(block, nodes)
     if pixels is None or rows <= 0 or cols <= 0:  # a bend that might have reached the block does not
         out[:] = np.nan
         return
     patch = kept.floats("patch", (source.frame.stored_colours, rows, cols))
     pixels.patch(row, col, rows, cols, patch)
+    mosaic = codes = None
     if source.frame.cfa:
-        mosaic, patch = patch[0], kept.floats("colours", (3, rows, cols))
-        lay = separate if source.direct else demosaic
-        lay(mosaic, source.codes, row, col, patch)
+        mosaic, codes, patch = patch[0], source.codes, kept.floats("colours", (3, rows, cols))
+        if source.direct:
+            separate(mosaic, codes, row, col, patch)
+            mosaic = codes = None
     inverse = source.inverse
     if source.direct:  # copying rounds down: half a pixel further on, that is to the nearest
         inverse = inverse + np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
@@ -238,6 +272,8 @@ def warp(
         out,
         nodes,
         source.span,
+        mosaic,
+        codes,
     )
 
 

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from secondpass import differing, empty_planes, in_files, on_cpu, second_pass
+
+from zmtile import Options
+from zmtile.errors import FrameError
+from zmtile.frames.calibrate import Calibration
+from zmtile.progress import NullProgress
+from zmtile.stacking import stack, strips, together
+from zmtile.stacking.canvas import Canvas
+from zmtile.stacking.stack import stack_on_cpu
+
+KINDS = {
+    "mosaic": {},
+    "mosaic, colours apart": {"options": Options(cfa="direct")},
+    "mosaic, corrected": {
+        "calibration": Calibration(bias=np.full((1, 70, 90), 7.0, np.float32)),
+        "bad": [300, 4000],
+    },
+    "colour planes": {"layout": "planes"},
+    "interleaved floats": {"layout": "interleaved", "dtype": ">f4"},
+    "bent": {"bent": True},
+    "turned": {"turn": 0.9, "layout": "mono"},
+    "feathered": {"options": Options(feather=9.0)},
+    # Frames end within the canvas, and most of it is empty.
+    "small": {"turn": 0.0, "canvas": Canvas(160, 180)},
+    "least coverage": {"options": Options(min_coverage=5)},
+}
+
+
+@pytest.fixture
+def many_frames(monkeypatch):
+    """What is six frames counts as many."""
+    monkeypatch.setattr(strips, "BLOCK_BYTES", 0)
+    monkeypatch.setattr(strips, "GOOD_SHARED_PIXELS", 16 * 20)
+    monkeypatch.setattr(strips, "BLOCK_COLS", 16)
+    monkeypatch.setattr(strips, "MIN_BLOCK_PIXELS", 16 * 8)
+    monkeypatch.setattr(together, "PART_SAMPLES", 400)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_block_of_all_threads_is_that_of_one(tmp_path, monkeypatch, kind, workers, many_frames):
+    second = second_pass(**KINDS[kind])
+    expected = on_cpu(second)
+    made = []
+    monkeypatch.setattr(stack, "stack_together", lambda *a: made.append(together.stack_together(*a)))
+    planes = empty_planes(second)
+    stack_on_cpu(in_files(second, tmp_path), planes, workers, 2**28, NullProgress())
+    assert made == [None]
+    assert differing(planes, expected) == []
+
+
+@pytest.mark.parametrize("case", ["few frames", "growth", "unpacked"])
+def test_each_thread_has_its_block(tmp_path, monkeypatch, case, many_frames):
+    if case == "few frames":
+        monkeypatch.setattr(strips, "BLOCK_BYTES", 24 * 2**20)
+    second = second_pass(options=Options(grow=2) if case == "growth" else None)
+    assert not strips.together(second if case == "unpacked" else in_files(second, tmp_path), 3)
+
+
+def test_a_frame_that_has_become_shorter_ends_the_run(tmp_path, many_frames):
+    second = in_files(second_pass(), tmp_path)
+    with open(tmp_path / "4", "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(FrameError, match="shorter"):
+        stack_on_cpu(second, empty_planes(second), 2, 2**28, NullProgress())
+
+
+@pytest.mark.parametrize("frames", [150, 400, 5000])
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_shared_blocks_cover_the_canvas_and_fit_the_budget(frames, workers):
+    canvas, budget = Canvas(1080, 1920), 200 * 2**20
+    blocks = list(strips.shared_blocks_of(canvas, frames, 3, budget, workers))
+    seen = np.zeros((canvas.rows, canvas.cols), np.uint8)
+    for block in blocks:
+        seen[block.slices] += 1
+        assert block.rows * block.cols * frames * 12 <= budget
+    assert (seen == 1).all()
