@@ -6,8 +6,10 @@ import pickle
 import numpy as np
 import pytest
 from numba import types
+from numba.core.cpu import CPUContext
+from numba.core.imputils import Registry
 
-from zmtile.kernels import compiling, inlined, kernel, loading
+from zmtile.kernels import brief, compiling, inlined, kernel, loading
 from zmtile.kernels.parts import Whole, target
 
 
@@ -25,9 +27,9 @@ def wholes(monkeypatch):
     made = []
 
     class Counted(Whole):
-        def __init__(self, part):
+        def __init__(self, part, brief=False):
             made.append(part.fndesc.qualname)
-            super().__init__(part)
+            super().__init__(part, brief)
 
     monkeypatch.setattr(compiling, "Whole", Counted)
     return made
@@ -142,6 +144,31 @@ def test_an_inlined_kernel_is_not_called(folder, monkeypatch):
     compiled.compile(tuple(compiled.typeof_pyval(a) for a in (VALUES,)))
     whole = Whole(next(iter(compiled.overloads.values())))
     assert not any("root_of" in f.name for f in whole.module.functions)
+
+
+def test_a_brief_kernel_does_the_same_in_other_code(folder, monkeypatch):
+    kept = []
+    monkeypatch.setattr(compiling, "save", lambda path, code: kept.append(code.object_code))
+    for made in kernel(all_roots), brief(all_roots):
+        roots, least = made(VALUES)
+        assert (roots.tolist(), least) == ([3.0, 2.0], 2.0)
+    assert len(set(kept)) == 2
+
+
+def test_what_is_registered_later_is_known(monkeypatch):
+    context = target.target_context
+    context.refresh()
+    looked = []
+    monkeypatch.setattr(CPUContext, "refresh", lambda self: looked.append(self))
+    context.refresh()
+    assert looked == []
+    monkeypatch.setitem(context._registries, Registry("new"), None)
+    context.refresh()
+    assert looked == []
+    next(reversed(context._registries)).functions.append(None)
+    context.refresh()
+    assert looked == [context]
+    context.typing_context.registered = 0
 
 
 def test_numba_is_asked_once_for_the_types_of_a_call(monkeypatch):

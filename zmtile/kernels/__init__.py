@@ -21,7 +21,7 @@ import numpy as np
 
 from zmtile.kernels.loading import Place, Types, load, types_of
 
-__all__ = ["Kernel", "Part", "inlined", "instruction", "kernel"]
+__all__ = ["Kernel", "Part", "brief", "inlined", "instruction", "kernel"]
 
 # One thread loads or compiles, the others wait: for the same kernel, or in the compiler all the same.
 _LOCK = threading.RLock()
@@ -41,13 +41,16 @@ class Kernel:
         Of arguments by position.
     inlined : bool
         Its code goes into the kernels that call it, however large it is.
+    brief : bool
+        It takes next to no time of a build: when Python calls it, its code is made quickly rather than well.
     """
 
     __name__: str
 
-    def __init__(self, function: Callable[..., Any], inlined: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], inlined: bool = False, brief: bool = False) -> None:
         self.py_func = function
         self.inlined = inlined
+        self.brief = brief
         self._entries: dict[tuple[Any, ...], Callable[..., Any]] = {}
         update_wrapper(self, function)
 
@@ -141,6 +144,11 @@ class Part:
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a kernel the way all of them are: nopython, GIL released, cached on disk."""
     return Kernel(function)
+
+
+def brief(function: Callable[..., Any]) -> Any:
+    """Compile a kernel quickly: for one that next to no time of a build is spent in, however many frames."""
+    return Kernel(function, brief=True)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zmtile.kernels import inlined, kernel
+from zmtile.kernels import brief, inlined, kernel
 
 __all__ = ["BEND", "NODE_STEP", "bend_point", "bend_points", "lay_nodes", "steepness", "unbend_points"]
 
@@ -95,14 +95,14 @@ def bend_point(matrix: Any, bend: Any, x: float, y: float) -> Any:
     return _forward(matrix, bend, x, y)
 
 
-@kernel
+@brief
 def bend_points(matrix: Any, bend: Any, xy: Any, out: Any) -> None:
     """Move points (n, 2); `out` (n, 3) takes x, y and the local change of area."""
     for k in range(xy.shape[0]):
         out[k, 0], out[k, 1], out[k, 2] = bend_point(matrix, bend, xy[k, 0], xy[k, 1])
 
 
-@kernel
+@brief
 def unbend_points(matrix: Any, back: Any, bend: Any, xy: Any, out: Any) -> None:
     """Move points (n, 2) the other way; `out` (n, 3) takes x, y and the local change of area."""
     for k in range(xy.shape[0]):
@@ -129,7 +129,7 @@ def lay_nodes(
             nodes[2, i, j] = 1.0 / _forward(matrix, bend, x, y)[2]
 
 
-@kernel
+@brief
 def steepness(matrix: Any, back: Any, bend: Any, side: int) -> float:
     """Return how steeply M⁻¹ B changes at most, on side × side points of the frame (Frobenius norm).
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import kernel
+from zmtile.kernels import brief, kernel
 from zmtile.kernels.bend import bend_point
 from zmtile.kernels.leastsquares import solve_positive
 
@@ -56,7 +56,7 @@ def _homography_rows(matrix: Any, bend: Any, x: float, y: float, row_x: Any, row
         row_y[6 + i] = tilt_y * (u if i == 0 else v)
 
 
-@kernel
+@brief
 def slopes(model: int, matrix: Any, bend: Any, points: Any, out: Any) -> None:
     """Fill `out` (2 n, parameters): the rows of the x of all points (n, 2), then those of their y."""
     count = points.shape[0]
@@ -109,7 +109,7 @@ def _add(normal: Any, right: Any, row: Any, size: int, weight: float, gap: float
             normal[i, j] += slope * row[j]
 
 
-@kernel
+@brief
 def fit_bend(
     model: int,
     matrix: Any,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import kernel
+from zmtile.kernels import brief, kernel
 from zmtile.kernels.stars import first_from, nearest
 
 __all__ = ["log_accidents", "log_tail"]
@@ -36,7 +36,7 @@ def log_tail(n: int, k: int, chance: float) -> float:
     return largest + math.log(total)
 
 
-@kernel
+@brief
 def log_accidents(
     moved: Any,
     places: Any,

@@ -299,7 +299,7 @@ def _entry(kernel: Kernel, signature: tuple[Any, ...], path: Path | None) -> Cal
     with global_compiler_lock, _uncollected():
         dispatcher.compile(signature)
         try:
-            code, keepable = _whole(dispatcher.overloads[signature])
+            code, keepable = _whole(dispatcher.overloads[signature], kernel.brief)
             entry = linked(code, kernel.py_func)
         except Exception as error:  # whatever it is, numba can do without
             log.debug("%s is run by numba: %r", kernel.__name__, error)
@@ -322,9 +322,9 @@ def _numba_type(kind: Any) -> Any:
     return types.Array(from_dtype(np.dtype(dtype)), ndim, layout, readonly=not writeable)
 
 
-def _whole(part: Any) -> tuple[Code, bool]:
+def _whole(part: Any, brief: bool) -> tuple[Code, bool]:
     """Return code that can be called, and whether other processes can use it."""
-    whole = Whole(part)
+    whole = Whole(part, brief)
     defined, undefined = _symbols(whole.object_code)
     own = part.fndesc.env_name
     environments = {own: part.environment}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import kernel
+from zmtile.kernels import brief
 from zmtile.kernels.order import median, sort_both
 
 __all__ = ["log_ratios"]
@@ -14,7 +14,7 @@ __all__ = ["log_ratios"]
 _TURNS = 5
 
 
-@kernel
+@brief
 def log_ratios(
     flux_a: Any,
     flux_b: Any,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import kernel
+from zmtile.kernels import brief, kernel
 
 __all__ = ["conjugate_gradients", "solve_positive"]
 
@@ -80,7 +80,7 @@ def _step(x: Any, stride: float, way: Any, out: Any) -> None:
             out[k, i] = x[k, i] + stride * way[k, i]
 
 
-@kernel
+@brief
 def conjugate_gradients(
     ends: Any,
     block: Any,

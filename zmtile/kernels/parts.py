@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from llvmlite.binding import parse_bitcode
+from llvmlite.binding import Target, get_process_triple, parse_bitcode
 from numba.core import externals
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import Flags
@@ -41,7 +41,8 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]  # numba has no types
 
     def _optimize_functions(self, module: Any) -> None:
         module.data_layout = self._codegen._data_layout
-        passes, builder = self._codegen._function_pass_manager()
+        # Wholes are optimised to the end. More of it here took longer, and kernels were no faster for it.
+        passes, builder = self._codegen._function_pass_manager(opt=1)
         for function in module.functions:
             if not function.is_declaration:
                 passes.run(function, builder)
@@ -74,6 +75,13 @@ class _Codegen(JITCPUCodegen):  # type: ignore[misc]
 
     _library_class = _Library
 
+    @cached_property
+    def brief_machine(self) -> Any:
+        """What makes machine code in a fifth of the time, and does not care how good it is."""
+        options = {"opt": 0}
+        self._customize_tm_options(options)
+        return Target.from_triple(get_process_triple()).create_target_machine(**options)
+
     def set_env(self, name: str, environment: Any) -> None:
         """Nothing: what runs gets its environments where it is linked."""
 
@@ -87,9 +95,28 @@ class _Context(CPUContext):  # type: ignore[misc]
         self._internal_codegen = _Codegen("zmtile.kernels")
         externals.c_math_functions.install(self)
 
+    def refresh(self) -> None:
+        """Take in what has been registered meanwhile; numba looks for it long, and mostly finds nothing."""
+        typing = self.typing_context
+        count = _registered(self, typing)
+        if typing.registered != count:
+            super().refresh()
+            typing.registered = _registered(self, typing)
+
     def get_executable(self, library: Any, description: Any, environment: Any) -> Any:
         """Return what stands for a part where others call it."""
         return object()
+
+
+def _registered(*contexts: Any) -> int:
+    """Return how many functions, attributes and the like are in registries, which only ever gain some."""
+    return sum(
+        len(items)
+        for context in contexts
+        for registry in context._registries
+        for items in vars(registry).values()
+        if isinstance(items, list)
+    )
 
 
 class _Function(Function):
@@ -122,6 +149,7 @@ class _Typing(Context):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._remembering: dict[Any, _Function] = {}
+        self.registered = 0
         super().__init__()
 
     def _lookup_global(self, value: Any) -> Any:
@@ -199,17 +227,25 @@ class Whole:
     Parameters
     ----------
     part : numba.core.compiler.CompileResult
+    brief : bool
+        It is made quickly rather than well; it does the same.
     """
 
-    def __init__(self, part: Any) -> None:
+    def __init__(self, part: Any, brief: bool = False) -> None:
         context = target.target_context.subtarget(enable_nrt=True)  # arrays have an owner
-        library = context.codegen().create_library(part.fndesc.qualname)
+        codegen = context.codegen()
+        library = codegen.create_library(part.fndesc.qualname)
         library.add_linking_library(part.library)
         library.add_linking_library(rtsys.library)
         context.create_cpython_wrapper(library, part.fndesc, part.environment, None, release_gil=True)
         library.finalize()
-        library._optimize_final_module()
+        if brief:
+            passes, builder = codegen._module_pass_manager(opt=1, loop_vectorize=False, slp_vectorize=False)
+            passes.run(library._final_module, builder)
+        else:
+            library._optimize_final_module()
         library._final_module.verify()
         self.module = library._final_module
         self.keepable = not (library.has_dynamic_globals or library._reload_init)
-        self.object_code: bytes = library._codegen._tm.emit_object(library._final_module)
+        machine = codegen.brief_machine if brief else codegen._tm
+        self.object_code: bytes = machine.emit_object(library._final_module)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import kernel
+from zmtile.kernels import brief, kernel
 from zmtile.kernels.order import median
 
 __all__ = ["best_of_pairs", "best_of_triangles", "best_shift"]
@@ -185,7 +185,7 @@ def best_of_triangles(
             _enter(hits, a, b, tx, ty, found, score)
 
 
-@kernel
+@brief
 def best_shift(here: Any, there: Any, size: float, cell: float, shift: Any) -> int:
     """Let the differences between all points of two lists vote for a shift; return the votes of the best.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import kernel
+from zmtile.kernels import brief
 from zmtile.kernels.bend import bend_point
 from zmtile.kernels.bendfit import fit_bend
 from zmtile.kernels.order import median
@@ -19,7 +19,7 @@ __all__ = ["settle_bend"]
 _FITS, _ROUNDS = 4, 10
 
 
-@kernel
+@brief
 def settle_bend(
     models: Any,
     matrix: Any,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import kernel
+from zmtile.kernels import brief, kernel
 from zmtile.kernels.order import median
 from zmtile.kernels.stars import pair_stars, stand_still
 
@@ -55,7 +55,7 @@ def _fit(
     matrix[1, 2] = v0 - matrix[1, 0] * x0 - matrix[1, 1] * y0
 
 
-@kernel
+@brief
 def refine_similarity(
     source: Any,
     source_error: Any,

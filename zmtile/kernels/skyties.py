@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import kernel
+from zmtile.kernels import brief, kernel
 from zmtile.kernels.order import median
 
 __all__ = ["biweight_ties", "common_sky", "less_medians", "less_surfaces", "noise_and_excess"]
 
 
-@kernel
+@brief
 def common_sky(
     there: Any,
     change: Any,
@@ -105,7 +105,7 @@ def _spread(own: float, other: float, floor: float) -> float:
     return spread if not spread <= 0.0 else 1e-12
 
 
-@kernel
+@brief
 def less_medians(difference: Any, starts: Any, left: Any) -> None:
     """Fill `left` (n,) with the differences less the median of their pair; pair p begins at starts[p]."""
     for p in range(starts.size - 1):

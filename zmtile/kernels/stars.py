@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import kernel
+from zmtile.kernels import brief, kernel
 
 __all__ = ["count_repeats", "first_from", "nearest", "nearest_stars", "pair_stars", "stand_still"]
 
@@ -48,7 +48,7 @@ def nearest(places: Any, first: int, x: float, y: float, square: float) -> Any:
     return found, square
 
 
-@kernel
+@brief
 def pair_stars(moved: Any, places: Any, radius: float, pairs: Any, owner: Any, distance: Any) -> int:
     """Pair points with the places nearest to them, each place with one point.
 
@@ -96,7 +96,7 @@ def stand_still(pairs: Any, count: int, before: Any, count_before: int) -> bool:
     return same
 
 
-@kernel
+@brief
 def count_repeats(points: Any, places: Any, radius: float, seen: Any) -> None:
     """Add 1 to `seen` (n,) for every point (n, 2) that has a place within `radius` px; both ordered by y."""
     first = 0
