@@ -108,11 +108,10 @@ def combine(
             tally[i, 0] += count_lanes(here)
             tally[i, 1] += count_lanes(under)
             tally[i, 2] += count_lanes(over)
-            if clamp:
-                x = choose(under, low, x)
-                x = choose(over, high, x)
-            else:
-                here = here & ~(under | over)
+            # Not by joined conditions, as in `zmtile.kernels.winsor`.
+            x = choose(under, low if clamp else every(_NAN), x)
+            x = choose(over, high if clamp else every(_NAN), x)
+            here = x == x
             d = choose(here, x - centre, ZERO)
             sum_w += choose(here, weight, ZERO)
             shift += weight * d

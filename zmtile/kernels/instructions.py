@@ -189,6 +189,23 @@ def apart(typing_context: Any, a: Any, b: Any, one: Any) -> Any:
     return _FLOAT(a, b, one), generate
 
 
+def _bits(builder: Any, truth: Any) -> Any:
+    """Return a condition as an integer: bit k is lane k.
+
+    With AVX2 register by register: as a whole it would be packed into bytes before.
+    """
+    if get_host_cpu_features().get("avx512f"):
+        return builder.zext(builder.bitcast(truth, ir.IntType(LANES)), ir.IntType(64))
+    width, bits = LANES // 2, None
+    for first in range(0, LANES, width):
+        places = [ir.Constant(ir.IntType(32), first + k) for k in range(width)]
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), width), places)
+        part = builder.bitcast(builder.shuffle_vector(truth, truth, mask), ir.IntType(width))
+        part = builder.shl(builder.zext(part, ir.IntType(64)), ir.Constant(ir.IntType(64), first))
+        bits = part if bits is None else builder.or_(bits, part)
+    return bits
+
+
 @intrinsic
 def count_lanes(typing_context: Any, truth: Any) -> Any:
     """Return in how many lanes a condition is true."""
@@ -196,8 +213,7 @@ def count_lanes(typing_context: Any, truth: Any) -> Any:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.bitcast(arguments[0], ir.IntType(LANES))
-        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+        return builder.ctpop(_bits(builder, arguments[0]))
 
     return types.int64(truth), generate
 
@@ -209,7 +225,7 @@ def bits_of(typing_context: Any, truth: Any) -> Any:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.zext(builder.bitcast(arguments[0], ir.IntType(LANES)), ir.IntType(64))
+        return _bits(builder, arguments[0])
 
     return types.int64(truth), generate
 
