@@ -12,6 +12,7 @@ import io
 import math
 import os
 import warnings
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -216,13 +217,21 @@ def _unpack(
     size: tuple[int, int],
 ) -> None:
     """Turn a rectangle of 16-bit integers into ADU: from `first` of the stored ones, to `begin` of others."""
-    blank = frame.blank if frame.blank is not None and -NO_BLANK < frame.blank < NO_BLANK else NO_BLANK
-    largest = np.float32(LARGEST if frame.bscale != 1.0 else np.inf)
+    numbers = _scaling(frame.bscale, frame.bzero, frame.blank)
     swapped = not stored.dtype.isnative
-    with np.errstate(over="ignore"):  # a scale out of all bounds makes no data
-        scale, zero = np.float32(frame.bscale), np.float32(frame.bzero)
     for plane, values in zip(stored.view(np.uint16), out, strict=True):
-        unpack_shorts(plane, swapped, *first, scale, zero, blank, largest, values, *begin, *size)
+        unpack_shorts(plane, swapped, *first, *numbers, values, *begin, *size)
+
+
+@lru_cache(maxsize=64)
+def _scaling(
+    bscale: float, bzero: float, blank: int | None
+) -> tuple[np.float32, np.float32, int, np.float32]:
+    """Return scale, zero, blank and largest as `unpack_shorts` takes them."""
+    with np.errstate(over="ignore"):  # a scale out of all bounds makes no data
+        scale, zero = np.float32(bscale), np.float32(bzero)
+    blank = blank if blank is not None and -NO_BLANK < blank < NO_BLANK else NO_BLANK
+    return scale, zero, blank, np.float32(LARGEST if bscale != 1.0 else np.inf)
 
 
 def _convert(frame: Frame, raw: NDArray[Any], out: NDArray[np.float32]) -> None:

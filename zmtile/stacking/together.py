@@ -27,7 +27,7 @@ from zmtile.stacking.warp import Block, bounds_of, feather, warp
 __all__ = ["stack_together"]
 
 # Samples of a channel that a thread rejects at once: so few that none waits long for another in the end.
-PART_SAMPLES = 2**17
+PART_SAMPLES = 2**18
 
 
 def stack_together(
