@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import kernel
+from zmtile.kernels import brief, kernel
 
 __all__ = ["kth_smallest", "median", "select", "sort_both"]
 
@@ -44,7 +44,7 @@ def select(values: Any, count: int, k: int) -> float:
     return values[k]
 
 
-@kernel
+@brief
 def median(values: Any, count: int) -> float:
     """Return the median of the first `count` values, one at least; reorders them."""
     middle = count >> 1

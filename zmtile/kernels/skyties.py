@@ -26,6 +26,7 @@ def common_sky(
     factor: Any,
     floor: Any,
     sign: float,
+    at: int,
     here: Any,
     near: Any,
     difference: Any,
@@ -57,20 +58,21 @@ def common_sky(
         Added to the variances, ADU².
     sign : float
         1 for other less own, -1 for own less other.
-    here, near : (n,) int32
+    at : int
+        Where what is written begins.
+    here, near : (m,) int32
         Written: the cells where the skies of both are known in all channels, and the other's nearest.
-    difference : (channels, n) float64
+    difference : (channels, m) float64
         Written, for these cells.
 
     Returns
     -------
     int
-        Cells written.
+        Where it ends.
     """
     channels, rows, cols = level.shape
-    count = 0
     if rows < 2 or cols < 2:
-        return 0
+        return at
     for n in range(there.shape[0]):
         x, y = (there[n, 0] + 0.5) / cell - 0.5, (there[n, 1] + 0.5) / cell - 0.5
         if not (0.0 <= x <= cols - 1.0 and 0.0 <= y <= rows - 1.0):
@@ -90,11 +92,11 @@ def common_sky(
             known = own[c, first + n]
             spread = _spread(variance[c, first + n], variance[c, nearest], floor[c])
             good = good and math.isfinite(other) and math.isfinite(known) and math.isfinite(spread)
-            difference[c, count] = sign * (other - known)
+            difference[c, at] = sign * (other - known)
         if good:
-            here[count], near[count] = np.int32(first + n), np.int32(nearest)
-            count += 1
-    return count
+            here[at], near[at] = np.int32(first + n), np.int32(nearest)
+            at += 1
+    return at
 
 
 @kernel

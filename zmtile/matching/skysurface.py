@@ -235,7 +235,7 @@ def _common_sky(
         for k, other, sign in ((pair.a, pair.b, 1.0), (pair.b, pair.a, -1.0)):
             there = np.ascontiguousarray(apply(back[other], xy[k]))
             mesh = stats[other].sky
-            at += common_sky(
+            at = common_sky(
                 there,
                 _area_change(maps[other], there),
                 level,
@@ -247,9 +247,10 @@ def _common_sky(
                 factor[other],
                 both,
                 sign,
-                here[at:],
-                near[at:],
-                difference[:, at:],
+                at,
+                here,
+                near,
+                difference,
             )
         if at - starts[-1] >= MIN_COMMON_CELLS:
             ends.append(pair)
