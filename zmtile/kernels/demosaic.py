@@ -51,14 +51,14 @@ def demosaic(mosaic: Any, codes: Any, row: int, col: int, out: Any) -> None:
     row, col : int
         Frame pixel of ``mosaic[0, 0]`` (only its parity matters).
     out : (3, rows, cols) float32
-        Written.
+        Written; contiguous.
     """
     rows, cols = mosaic.shape
     wide = (cols + LANES - 1) // LANES * LANES
     # Lines y - 2 … y + 2 of the patch, in turn, amid missing pixels.
     width = wide + 4
     lines = np.full(5 * width, np.nan, np.float32)
-    made = np.empty((3, wide), np.float32)
+    made = np.empty(3 * LANES, np.float32)  # beyond the last whole vector of a line
     turns = np.empty(LANES + 1, np.float32)
     for k in range(LANES + 1):
         turns[k] = np.float32(k & 1)
@@ -74,7 +74,7 @@ def demosaic(mosaic: Any, codes: Any, row: int, col: int, out: Any) -> None:
         if y < 0:
             continue
         first = int(codes[(y + row) & 1, col & 1] != 1)  # green pixel
-        own = codes[(y + row) & 1, (col + 1 - first) & 1]
+        own = int(codes[(y + row) & 1, (col + 1 - first) & 1])
         green = take_lanes(turns, first) == zero
         up2, up, at = (y + 3) % 5 * width, (y + 4) % 5 * width, y % 5 * width
         down, down2 = (y + 1) % 5 * width, (y + 2) % 5 * width
@@ -97,11 +97,20 @@ def demosaic(mosaic: Any, codes: Any, row: int, col: int, out: Any) -> None:
             # At the others: green, and the other colour.
             step = here - half * (far_x + far_y)
             step = choose(step == step, step, zero)
-            put_lanes(made, x, choose(green, across, here))
-            put_lanes(made, wide + x, choose(green, here, half * (beside + above) + TO_GREEN * step))
-            put_lanes(made, 2 * wide + x, choose(green, along, corner + TO_OPPOSITE * step))
-        for x in range(cols):
-            out[own, y, x], out[1, y, x], out[2 - own, y, x] = made[0, x], made[1, x], made[2, x]
+            measured = choose(green, across, here)
+            middle = choose(green, here, half * (beside + above) + TO_GREEN * step)
+            other = choose(green, along, corner + TO_OPPOSITE * step)
+            if x + LANES <= cols:
+                put_lanes(out, (own * rows + y) * cols + x, measured)
+                put_lanes(out, (rows + y) * cols + x, middle)
+                put_lanes(out, ((2 - own) * rows + y) * cols + x, other)
+            else:
+                put_lanes(made, 0, measured)
+                put_lanes(made, LANES, middle)
+                put_lanes(made, 2 * LANES, other)
+                for k in range(cols - x):
+                    out[own, y, x + k], out[1, y, x + k] = made[k], made[LANES + k]
+                    out[2 - own, y, x + k] = made[2 * LANES + k]
 
 
 @kernel
