@@ -36,3 +36,27 @@ def test_of_a_package_that_is_loaded_the_module_is_that_of_the_package():
 def test_what_is_not_there_is_an_import_error(name):
     with pytest.raises(ImportError, match=r"(?i)no "):
         extension(name)
+
+
+def test_threads_that_load_the_package_meanwhile_do_no_harm():
+    script = f"""
+import threading
+from zmtile.extensions import extension
+failed = []
+def take(work):
+    try:
+        work()
+    except BaseException as error:
+        failed.append(error)
+def package():
+    import astropy.io.fits
+works = [package] + 3 * [lambda: extension({CODER!r})]
+threads = [threading.Thread(target=take, args=(work,)) for work in works]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+assert not failed, failed
+"""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", script], check=True)

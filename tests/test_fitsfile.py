@@ -58,3 +58,18 @@ def test_an_image_is_that_of_astropy(shape, primary):
     del header["CHECKSUM"], header["DATASUM"]
     assert header.tostring() == theirs.header.tostring()
     assert begin % 2880 == len(ours.getvalue()) % 2880 == 0
+
+
+@pytest.mark.parametrize("primary", [True, False])
+def test_what_a_header_says_of_another_array_is_left_out(primary):
+    data = np.arange(6, dtype=np.float32).reshape(2, 3)
+    others = {"BSCALE": 2, "BZERO": 5, "BLANK": 3, "GROUPS": True, "NAXIS3": 7, "PCOUNT": 9, "TFIELDS": 1}
+    file = io.BytesIO()
+    if not primary:
+        write_float_image(file, data, HeaderText(), None)
+    write_float_image(file, data, HeaderText([*others.items(), ("OBJECT", "M 94")]), None)
+    with fits.open(io.BytesIO(file.getvalue()), checksum=True) as hdus:
+        hdus.verify("exception")
+        np.testing.assert_array_equal(hdus[-1].data, data)
+        assert hdus[-1].header["OBJECT"] == "M 94"
+        assert not {"BSCALE", "BZERO", "BLANK", "GROUPS", "NAXIS3", "TFIELDS"} & set(hdus[-1].header)

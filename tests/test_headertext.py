@@ -93,3 +93,25 @@ def test_changes_of_a_copy_change_nothing_else():
 def test_numbers_of_numpy_are_numbers():
     assert card("A", np.int64(3)) == card("A", 3)
     assert card("A", np.float64(0.1)) == card("A", 0.1)
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), 1j, [1]])
+def test_what_no_card_can_hold_is_refused(value):
+    with pytest.raises(ValueError, match="no card can hold"):
+        card("A", value)
+
+
+def test_truth_of_numpy_is_truth():
+    assert card("A", np.True_) == card("A", True)
+
+
+def test_blank_cards_repeated_ones_and_such_as_nobody_can_read_stay_where_they_are():
+    header = fits.Header([("A", 1)])
+    for text in ("", "COMMENT one", "COMMENT two", "HISTORY 'old'", "BAD     = 'unfinished"):
+        header.append(fits.Card.fromstring(text))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the last one is mended
+        ours = HeaderText.of(header)
+        assert ours.text == header.tostring(endcard=False, padding=False)
+    ours.put("B", 2)
+    assert list(ours) == [*header, "B"]

@@ -240,6 +240,12 @@ def test_alpha_is_inside_only_where_all_channels_have_data():
     assert (tile.channels, tile.shape) == (3, (3, 90, 130))
 
 
+def test_a_tile_without_a_header_is_refused():
+    plane, counts = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.uint16)
+    with pytest.raises(TypeError, match="header"):
+        Tile(plane, plane, plane, counts, counts, counts, ())
+
+
 def test_planes_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         replace(make_tile(1), uncert=make_tile(1).uncert[:-1])

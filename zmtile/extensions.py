@@ -6,11 +6,15 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 __all__ = ["extension"]
+
+_LOCK = threading.Lock()
 
 
 def extension(name: str) -> Any:
@@ -26,9 +30,17 @@ def extension(name: str) -> Any:
     ImportError
         When it is not there.
     """
+    with _LOCK:
+        return _loaded(name)
+
+
+def _loaded(name: str) -> Any:
     top, *inner = name.split(".")
     if top in sys.modules:
-        return importlib.import_module(name)
+        # From the outside in, as all others do: two threads would wait for each other.
+        for part in accumulate([top, *inner], "{}.{}".format):
+            module = importlib.import_module(part)
+        return module
     package = importlib.util.find_spec(top)
     if package is None or package.origin is None:
         raise ImportError(f"no {top}")

@@ -6,6 +6,7 @@ astropy would hold copies of a whole plane, and write the time of day beside eac
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -20,6 +21,10 @@ __all__ = ["Packed", "TableColumn", "packed", "write_float_image", "write_packed
 _BLOCK = 2880
 _LETTERS = {"b1": "L", "i4": "J", "i8": "K", "f8": "D"}
 _PIECE = 2**20  # pixels
+# What describes an array, and goes with it: a BSCALE that stays behind would change the pixels.
+_STRUCTURAL = re.compile(
+    r"(SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|GROUPS|[PG]COUNT|TFIELDS|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM)\Z"
+)
 
 
 def write_float_image(
@@ -32,7 +37,7 @@ def write_float_image(
     file : binary file
     data : ndarray of float32
     header : HeaderText
-        Without structural keywords; these are added.
+        What it says of the array as it was stored elsewhere is left out.
     fill : float or None
         Written in place of NaN.
     """
@@ -46,7 +51,9 @@ def write_float_image(
             yield piece.view(np.uint8).data
 
     complete = HeaderText(_structure(data.shape, primary=not file.tell()))
-    complete.extend(header)
+    others = HeaderText.of(header)
+    others.drop(*[name for name in others if _STRUCTURAL.match(name)])
+    complete.extend(others)
     _write(file, complete, pieces())
 
 

@@ -5,13 +5,19 @@ Who reads a header of ours gets one of astropy's.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:
     from astropy.io import fits
 
 __all__ = ["HeaderText", "card"]
+
+log = logging.getLogger("zmtile")
 
 _CARD = 80
 _BLOCK = 2880
@@ -47,7 +53,7 @@ class HeaderText:
         made._cards = (
             list(header._cards)
             if isinstance(header, HeaderText)
-            else [_Card(one.keyword, one.value, one.image) for one in header.cards]
+            else [_Card(one.keyword, _value_of(one), one.image) for one in header.cards]
         )
         return made
 
@@ -70,7 +76,7 @@ class HeaderText:
         if place is not None:
             self._cards[place] = made
         else:
-            before = self._place(after)
+            before = self._place(after) if after else None
             self._cards.insert(len(self._cards) if before is None else before + 1, made)
 
     def take(self, header: fits.Header) -> None:
@@ -137,6 +143,16 @@ class HeaderText:
         return next((k for k, one in enumerate(self._cards) if one.name == name), None)
 
 
+def _value_of(card: fits.Card) -> Any:
+    """Return the value of a card, None where it cannot be read."""
+    image = card.image  # mended, where astropy can
+    try:
+        return card.value
+    except Exception as error:
+        log.debug("no value is read from %r: %r", image, error)
+        return None
+
+
 def card(name: str, value: Any, comment: str = "") -> str:
     """Return a card, and those that continue it: 80 characters each.
 
@@ -144,6 +160,11 @@ def card(name: str, value: Any, comment: str = "") -> str:
     ----------
     name, value, comment
         As for `HeaderText.put`.
+
+    Raises
+    ------
+    ValueError
+        For a value that FITS has no card for, NaN among them.
     """
     head = f"{name:{_KEYWORD}}= " if len(name) <= _KEYWORD else f"HIERARCH {name} = "
     told, comment = _told(value), comment.rstrip(" ")
@@ -163,8 +184,10 @@ def _told(value: Any) -> str:
     if isinstance(value, str):
         doubled = value.replace("'", "''")
         return f"'{doubled:8}'".ljust(20) if value else "''"
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         return f"{'T' if value else 'F':>20}"
+    if not isinstance(value, int | float | np.integer | np.floating) or not math.isfinite(value):
+        raise ValueError(f"no card can hold {value!r}")
     return f"{str(value).replace('e', 'E'):>20}"
 
 

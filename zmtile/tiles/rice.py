@@ -80,7 +80,9 @@ def _coder() -> Callable[[bytes, int, int], bytes] | None:
     """Return what codes bytes, if astropy has it where it used to; that is no public part."""
     try:
         coder: Callable[[bytes, int, int], bytes] = extension(_CODER).compress_rice_1_c
-    except (ImportError, AttributeError) as error:
+        if not coder(bytes(2 * _BLOCK), _BLOCK, 2):
+            raise ValueError("no code")
+    except Exception as error:  # whatever it is, astropy knows its own coder
         log.debug("planes are coded by astropy: %r", error)
         return None
     return coder

@@ -40,13 +40,15 @@ class _Header:
 
     def __get__(self, tile: Tile | None, kind: type[Tile]) -> fits.Header:
         if tile is None:
-            raise AttributeError("no default")
+            raise AttributeError("header")
         held: fits.Header | HeaderText = vars(tile)["header"]
         if isinstance(held, HeaderText):
             held = vars(tile)["header"] = held.for_reading
         return held
 
     def __set__(self, tile: Tile, header: fits.Header | HeaderText) -> None:
+        if header is self:  # what a dataclass takes for the default
+            raise TypeError("a tile is made with a header")
         vars(tile)["header"] = header
 
 
@@ -165,7 +167,7 @@ class Tile:
         if fill is not None and not math.isfinite(fill):
             raise UsageError(f"fill is {fill}", "Give a number such as 0, or leave it out to keep NaN.")
         header = HeaderText.of(vars(self)["header"])
-        header.drop("ZMT_FILL", *_STRUCTURAL)
+        header.drop("ZMT_FILL")
         if fill is not None:
             set_card(header, "ZMT_FILL", float(fill))
         spread = _named("UNCERT", "standard error of the image", "adu")
