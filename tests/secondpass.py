@@ -39,6 +39,7 @@ def second_pass(
     bad=(),
     blank=None,
     seed=0,
+    bend_size=1.0,
 ):
     """Frames of noise, a gradient and outliers, shifted and turned; the last ones bent if asked for."""
     rng = np.random.default_rng(seed)
@@ -72,7 +73,7 @@ def second_pass(
         cos, sin = np.cos(turn * number) * scale, np.sin(turn * number) * scale
         matrix = np.array([[cos, -sin, rng.uniform(-9, 9)], [sin, cos, rng.uniform(-9, 9)]])
         bend = flat_bend(ROWS, COLS)
-        bend[4:] = rng.uniform(-1, 1, 16) * np.r_[1e-4, 1e-4, np.full(14, 0.3)]
+        bend[4:] = rng.uniform(-1, 1, 16) * np.r_[1e-4, 1e-4, np.full(14, 0.3)] * bend_size
         correction = (calibration or Calibration()).correction(1.0 + number, np.array(bad, np.int64))
         matched = Photometry(
             1 + 0.02 * rng.random(channels),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from secondpass import differing, empty_planes, in_files, on_cpu, second_pass
 
 from zmtile import Options
+from zmtile.frames.pixels import Pixels
 from zmtile.parallel import Kept
 from zmtile.progress import NullProgress
 from zmtile.stacking import strips
@@ -26,6 +27,9 @@ KINDS = {
     "grown": {"options": Options(grow=2)},
     # Frames end within the canvas, and the bend's reach beyond them.
     "bent, small": {"bent": True, "turn": 0.0, "canvas": Canvas(120, 140)},
+    # Nodes beyond a block reach further than the bend.
+    "bent a little, floats": {"bent": True, "bend_size": 0.05, "turn": 0.0, "layout": "mono", "dtype": ">f4"},
+    "bent a little, shorts": {"bent": True, "bend_size": 0.05, "turn": 0.0, "layout": "mono"},
     "bytes and words": {"dtype": "u1", "layout": "mono"},
 }
 
@@ -44,6 +48,29 @@ def test_what_is_read_at_once_changes_no_bit(tmp_path, monkeypatch, small_blocks
     second = second_pass(**KINDS[kind])
     expected = on_cpu(second)
     monkeypatch.setattr("zmtile.stacking.stack.STRIP_BYTES", size)
+    planes = empty_planes(second)
+    stack_on_cpu(in_files(second, tmp_path), planes, 2, 2**28, NullProgress())
+    assert differing(planes, expected) == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "bent" in kind])
+@pytest.mark.parametrize("rows", [5, 13])
+def test_rows_hold_what_is_warped(tmp_path, monkeypatch, kind, rows):
+    monkeypatch.setattr(strips, "BLOCK_COLS", 2 * 17)
+    monkeypatch.setattr(strips, "MAX_BLOCK_PIXELS", 17 * rows)
+    monkeypatch.setattr(strips, "MIN_BLOCK_PIXELS", 17)
+    monkeypatch.setattr("zmtile.stacking.stack.STRIP_BYTES", 0)
+    second = second_pass(**KINDS[kind])
+    expected = on_cpu(second)
+    check = Pixels.patch
+
+    def patch(pixels, row, col, rows, cols, out):
+        end = np.add(pixels.first, pixels.stored.shape)
+        assert np.less_equal(pixels.first, (row, col)).all()
+        assert np.less_equal((row + rows, col + cols), end).all()
+        return check(pixels, row, col, rows, cols, out)
+
+    monkeypatch.setattr(Pixels, "patch", patch)
     planes = empty_planes(second)
     stack_on_cpu(in_files(second, tmp_path), planes, 2, 2**28, NullProgress())
     assert differing(planes, expected) == []

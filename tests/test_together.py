@@ -22,6 +22,9 @@ KINDS = {
     "colour planes": {"layout": "planes"},
     "interleaved floats": {"layout": "interleaved", "dtype": ">f4"},
     "bent": {"bent": True},
+    # Nodes beyond a block reach further than the bend.
+    "bent a little, floats": {"bent": True, "bend_size": 0.05, "turn": 0.0, "layout": "mono", "dtype": ">f4"},
+    "bent a little, shorts": {"bent": True, "bend_size": 0.05, "turn": 0.0, "layout": "mono"},
     "turned": {"turn": 0.9, "layout": "mono"},
     "feathered": {"options": Options(feather=9.0)},
     # Frames end within the canvas, and most of it is empty.
@@ -34,9 +37,9 @@ KINDS = {
 def many_frames(monkeypatch):
     """What is six frames counts as many."""
     monkeypatch.setattr(strips, "BLOCK_BYTES", 0)
-    monkeypatch.setattr(strips, "GOOD_SHARED_PIXELS", 16 * 20)
-    monkeypatch.setattr(strips, "BLOCK_COLS", 16)
-    monkeypatch.setattr(strips, "MIN_BLOCK_PIXELS", 16 * 8)
+    monkeypatch.setattr(strips, "GOOD_SHARED_PIXELS", 17 * 13)
+    monkeypatch.setattr(strips, "BLOCK_COLS", 17)
+    monkeypatch.setattr(strips, "MIN_BLOCK_PIXELS", 17 * 8)
     monkeypatch.setattr(together, "PART_SAMPLES", 400)
 
 

@@ -157,8 +157,9 @@ def _work(second: SecondPass, planes: Planes) -> Callable[[Sequence[Block]], Non
             return
         samples = kept.floats("samples", (channels, len(active), area.rows, area.cols))
         for place, k in enumerate(active):
-            pixels = reader.rows(k, parts[k]) if held is None else held.get(k)
-            warp(pixels, sources[k], area, samples[:, place], kept, parts[k])
+            need = sources[k].need(area, parts[k])
+            pixels = reader.rows(k, need[1]) if held is None else held.get(k)
+            warp(pixels, sources[k], area, samples[:, place], kept, need)
         shares = None
         if options.feather:
             shares = np.stack([feather(sources[k], area, options.feather) for k in active])

@@ -15,7 +15,7 @@ from zmtile.parallel import Kept
 from zmtile.stacking.canvas import Canvas
 from zmtile.stacking.grow import halo
 from zmtile.stacking.planes import SecondPass
-from zmtile.stacking.warp import Block, Source, with_margin
+from zmtile.stacking.warp import Block, Part, Source, with_margin
 
 __all__ = ["STRIP_BYTES", "Reader", "blocks_of", "shared_blocks_of", "strips_of", "together"]
 
@@ -70,12 +70,14 @@ class Reader:
                 held[k], room = self.second.opened(k).part(*part, room), room[size:]
         return held
 
-    def rows(self, number: int, part: tuple[int, int, int, int]) -> Pixels:
+    def rows(self, number: int, part: Part | None) -> Pixels | None:
         """Return pixels of one frame that hold a rectangle: in a file, the rows that it lies on are read.
 
         To read what lies between them is quicker than a call of the system for each, and than to copy them
         from there.
         """
+        if part is None:
+            return None
         pixels = self.second.opened(number)
         if pixels.nbytes:  # in memory already
             return pixels
@@ -146,15 +148,14 @@ def _bytes_under(blocks: Sequence[Block], second: SecondPass) -> int:
     return sum(_room_for(source, _part_under(source, area)) for source in second.sources)
 
 
-def _room_for(source: Source, part: tuple[int, int, int, int]) -> int:
+def _room_for(source: Source, part: Part) -> int:
     """Return the bytes of a rectangle of a frame, and what brings the next one to an even address."""
     return -(-part_bytes(source.frame, *part[2:]) // _ALIGNED) * _ALIGNED
 
 
-def _part_under(source: Source, area: Block) -> tuple[int, int, int, int]:
+def _part_under(source: Source, area: Block) -> Part:
     """Return the rectangle that an area needs of a frame; of no size if none."""
-    row, col, rows, cols = source.bounds(area, source.nodes(area))
-    return (row, col, rows, cols) if rows > 0 and cols > 0 else (0, 0, 0, 0)
+    return source.need(area)[1] or (0, 0, 0, 0)
 
 
 def _area_of(blocks: Sequence[Block], margin: int, canvas: Canvas) -> Block:

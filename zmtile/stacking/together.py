@@ -22,7 +22,7 @@ from zmtile.progress import Progress
 from zmtile.stacking.planes import PLANE_TYPES, Planes, SecondPass
 from zmtile.stacking.rejection import rejection
 from zmtile.stacking.strips import Reader
-from zmtile.stacking.warp import Block, bounds_of, feather, warp
+from zmtile.stacking.warp import Block, Part, bounds_of, feather, warp
 
 __all__ = ["stack_together"]
 
@@ -55,7 +55,7 @@ def stack_together(
 def _warp(
     crew: Crew,
     reader: Reader,
-    parts: Sequence[tuple[int, int, int, int]],
+    parts: Sequence[Part],
     active: Sequence[int],
     block: Block,
     samples: NDArray[np.float32],
@@ -66,7 +66,8 @@ def _warp(
 
     def take(place: int) -> None:
         k = active[place]
-        warp(reader.rows(k, parts[k]), sources[k], block, samples[:, place], kept, parts[k])
+        need = sources[k].need(block, parts[k])
+        warp(reader.rows(k, need[1]), sources[k], block, samples[:, place], kept, need)
         if shares is not None:
             shares[place] = feather(sources[k], block, reader.second.options.feather)
 

@@ -27,10 +27,25 @@ from zmtile.registration.mapping import Bent
 from zmtile.registration.transform import Matrix, apply, compose, corners, invert, scale_of
 from zmtile.stacking.canvas import Canvas
 
-__all__ = ["LEAST_SHARE", "Block", "Source", "bounds_of", "feather", "source_of", "warp", "with_margin"]
+__all__ = [
+    "LEAST_SHARE",
+    "Block",
+    "Need",
+    "Part",
+    "Source",
+    "bounds_of",
+    "feather",
+    "source_of",
+    "warp",
+    "with_margin",
+]
 
 # A feathered sample keeps this much of its weight, so that a pixel which only such samples reach is a number.
 LEAST_SHARE = 1e-3
+
+# First row, first col, rows, cols of a frame; and such a patch with the nodes of a block.
+Part = tuple[int, int, int, int]
+Need = tuple[NDArray[np.float64] | None, Part | None]
 
 
 @dataclass(frozen=True)
@@ -125,11 +140,13 @@ class Source:
         """Return the frame pixels of tile pixels, (n, 2)."""
         return apply(self.inverse, xy) if self.bent is None else self.bent.inverse(xy + self.origin)
 
-    def bounds(self, block: Block, nodes: NDArray[np.float64] | None = None) -> tuple[int, int, int, int]:
+    def bounds(self, block: Block, nodes: NDArray[np.float64] | None = None) -> Part:
         """Return first row, first col, rows, cols of the patch of the frame that a block needs.
 
         The places of a block's samples lie between those of its nodes. Without the nodes of a bent
-        map the patch is larger: as large as its bend could make it.
+        map the patch is what its bend could make of the block at most, wherever on the frame it is. It
+        holds what the samples need, too, but not always the patch with the nodes, of which some
+        lie beyond the block: what is read for a block and what is warped must be one of them.
         """
         if nodes is None:
             # Plain floats: arrays of four corners took a tenth of the second pass.
@@ -153,13 +170,23 @@ class Source:
             min(math.floor(most_x + bend_x) + reach + 2, frame.cols) - col,
         )
 
+    def need(self, block: Block, part: Part | None = None) -> Need:
+        """Return a block's nodes, and with them the patch of the frame that it needs; None for no patch.
+
+        `part` is what `bounds_of` says, where it is known: without a bend, that is the patch.
+        """
+        nodes = self.nodes(block)
+        if part is None or nodes is not None:
+            part = self.bounds(block, nodes)
+        return nodes, part if part[2] > 0 and part[3] > 0 else None
+
     def reaches(self, block: Block) -> bool:
         """Tell whether any pixel of the frame may fall on a block."""
         _, _, rows, cols = self.bounds(block)
         return rows > 0 and cols > 0
 
 
-def bounds_of(sources: Sequence[Source], block: Block) -> list[tuple[int, int, int, int]]:
+def bounds_of(sources: Sequence[Source], block: Block) -> list[Part]:
     """Return `Source.bounds` of many frames at once, without the nodes of bent maps."""
     ax, bx, cx, ay, by, cy = np.array([source.inverse for source in sources]).reshape(-1, 6).T
     bends = np.array([source.bent.reach if source.bent else (0.0, 0.0) for source in sources])
@@ -231,19 +258,19 @@ def warp(
     block: Block,
     out: NDArray[np.float32],
     kept: Kept | None = None,
-    part: tuple[int, int, int, int] | None = None,
+    need: Need | None = None,
 ) -> None:
     """Fill one frame's samples of a block, (channels, rows, cols): matched values, NaN without data.
 
-    `pixels` may be None where nothing of the frame lies there; `kept` holds what is made on the way; `part`
-    is what `bounds_of` says, where it is known.
+    `pixels` may be None where nothing of the frame lies there; `kept` holds what is made on the way; `need`
+    is what `Source.need` says of the block, where it is known.
     """
     kept = kept or Kept()
-    nodes = source.nodes(block)
-    row, col, rows, cols = part if part and nodes is None else source.bounds(block, nodes)
-    if pixels is None or rows <= 0 or cols <= 0:  # a bend that might have reached the block does not
+    nodes, part = need or source.need(block)
+    if pixels is None or part is None:  # a bend that might have reached the block does not
         out[:] = np.nan
         return
+    row, col, rows, cols = part
     patch = kept.floats("patch", (source.frame.stored_colours, rows, cols))
     pixels.patch(row, col, rows, cols, patch)
     mosaic = codes = None
