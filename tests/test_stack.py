@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import oracle
 import pytest
@@ -464,6 +468,32 @@ def test_masked_and_absurd_values_are_no_data():
 def clip_masked(stack):
     result = winsorized_sigma_clip(stack[:, None, :])
     return result.image[0], result.coverage[0]
+
+
+OVERFLOW = """
+import json, sys
+import numpy as np
+from zmtile import winsorized_sigma_clip
+rng = np.random.default_rng(0)
+stack = rng.normal(1000, 5, (240, 1, 64)).astype(np.float32)
+stack[0, 0, 40] = 9000
+huge = np.s_[int(sys.argv[2]) : int(sys.argv[3])]
+stack[:121, 0, huge], stack[121:, 0, huge] = -9e17, 9e17
+result = winsorized_sigma_clip(stack, method=sys.argv[1])
+print(json.dumps([result.rejlow[0].tolist(), result.rejhigh[0].tolist()]))
+"""
+
+
+@pytest.mark.parametrize("method", ["sigma", "winsor"])
+@pytest.mark.parametrize(("first", "stop"), [(3, 4), (0, 32)])  # in the belt, and in whole groups
+def test_the_search_for_sigma_ends_where_squares_overflow(method, first, stop):
+    # In a process of its own: a kernel that does not end sees no signal.
+    command = [sys.executable, "-c", OVERFLOW, method, str(first), str(stop)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    low, high = np.array(json.loads(done.stdout))
+    assert not low[first:stop].any()  # within any multiple of an infinite sigma
+    assert not high[first:stop].any()
+    assert high[40] > 0
 
 
 def test_infinities_are_no_data():

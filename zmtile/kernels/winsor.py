@@ -78,13 +78,17 @@ def _spread(tile: Any, n: int, below: int, above: int, centre: Any, low: Any, hi
 
 @kernel
 def _settle(
-    total: Any, square: Any, number: Any, low: Any, high: Any, old: Any, turn: Any, alive: Any
+    total: Any, square: Any, number: Any, low: Any, high: Any, old: Any, turn: Any, rounds: float, alive: Any
 ) -> Any:
     """Return the next bounds and sigma of every lane from its sums, and which have converged.
 
-    The first turn gives the plain SD: where sigma was NaN before, it settles nothing, and where it was
-    infinite, all. Lanes that are not alive keep their sigma, and are done. The copy is clipped again and
-    again: its bounds only close.
+    The first turn, before which sigma is 0, gives the plain SD. If that is 0, too, no turn changes it. The
+    copy is clipped again and again: its bounds only close. Lanes that are not alive keep their sigma.
+
+    From turn `rounds` on all lanes are done, whatever their numbers: the search must end. Squares of samples
+    within bounds can add up to infinity, and then sigma and its change are infinite or NaN, which no
+    comparison settles. So the change counts as 0 there, and that is within any tolerance: sigma is never
+    NaN, as a spread that is NaN counts as 0.
 
     Conditions are not joined: to be, they are packed into bytes with AVX2, and unpacked again, which took as
     long as ten rows.
@@ -95,7 +99,7 @@ def _settle(
     sigma = choose(alive > ZERO, sigma, old)
     up, down = sigma - old, old - sigma
     change = choose(up > down, up, down)
-    done = change <= choose(turn >= MAX_ROUNDS, INF, TOLERANCE * old)
+    done = choose(turn >= rounds, ZERO, change) <= TOLERANCE * old
     below, above = -CLIP * sigma, CLIP * sigma
     low = choose(below > low, below, low)
     high = choose(above < high, above, high)
@@ -137,7 +141,7 @@ def _search_together(
     counts: Any,
     klow: float,
     khigh: float,
-    unknown: float,
+    rounds: float,
     below: int,
     above: int,
     first: Any,
@@ -158,13 +162,13 @@ def _search_together(
     for i in range(n):
         x = take_lanes(queue, (top + i) * LANES)
         put_lanes(tile, i * LANES, choose(x < INF, x, centre))
-    low, high, sigma = every(-INF), every(INF), choose(enough, unknown, ZERO)
+    low, high, sigma = every(-INF), every(INF), every(ZERO)
     turn, alive = every(ZERO), choose(enough, ONE, ZERO)
     one = take_lanes(tile, (n + _ONES) * LANES)
     many = True
     while many:
         total, square = _spread(tile, n, below, above, centre, low, high, one)
-        low, high, sigma, done = _settle(total, square, number, low, high, sigma, turn, alive)
+        low, high, sigma, done = _settle(total, square, number, low, high, sigma, turn, rounds, alive)
         turn += ONE
         alive = choose(done, ZERO, ONE)
         many = count_lanes(done) < LANES - _FEW
@@ -195,7 +199,7 @@ def _search_together(
     put_lanes(tile, (n + _NUMBER) * LANES, b - a)
     put_lanes(tile, (n + _LOW) * LANES, choose(again, -INF, low))
     put_lanes(tile, (n + _HIGH) * LANES, choose(again, INF, high))
-    put_lanes(tile, (n + _SIGMA) * LANES, choose(again, unknown, sigma))
+    put_lanes(tile, (n + _SIGMA) * LANES, choose(again, ZERO, sigma))
     put_lanes(tile, (n + _TURN) * LANES, choose(again, ZERO, turn))
     put_lanes(tile, (n + _LOWEST) * LANES, bottom)
     put_lanes(tile, (n + _HIGHEST) * LANES, peak)
@@ -203,14 +207,14 @@ def _search_together(
 
 
 @kernel
-def _turn(belt: Any, n: int, below: int, above: int, klow: float, khigh: float) -> Any:
+def _turn(belt: Any, n: int, below: int, above: int, klow: float, khigh: float, rounds: float) -> Any:
     """Take a turn in every lane of the belt; return, as bits, who has settled without a loss and with one."""
     centre, sigma = take_lanes(belt, (n + _CENTRE) * LANES), take_lanes(belt, (n + _SIGMA) * LANES)
     low, high = take_lanes(belt, (n + _LOW) * LANES), take_lanes(belt, (n + _HIGH) * LANES)
     number, turn = take_lanes(belt, (n + _NUMBER) * LANES), take_lanes(belt, (n + _TURN) * LANES)
     one = take_lanes(belt, (n + _ONES) * LANES)
     total, square = _spread(belt, n, below, above, centre, low, high, one)
-    low, high, sigma, done = _settle(total, square, number, low, high, sigma, turn, one)
+    low, high, sigma, done = _settle(total, square, number, low, high, sigma, turn, rounds, one)
     put_lanes(belt, (n + _LOW) * LANES, low)
     put_lanes(belt, (n + _HIGH) * LANES, high)
     put_lanes(belt, (n + _SIGMA) * LANES, sigma)
@@ -272,7 +276,7 @@ def reject_sigma(
     belt[:] = ZERO
     put_lanes(tile, (n + _ONES) * LANES, ONE)
     put_lanes(belt, (n + _ONES) * LANES, ONE)
-    unknown = np.float32(np.nan) if winsor else INF
+    rounds = MAX_ROUNDS if winsor else ZERO  # the plain SD is that of the first turn
     below, above = _middles(counts, groups, n, tile)
     pixel = np.zeros(LANES, np.int64)  # in each lane of the belt
     free = _ALL
@@ -280,7 +284,7 @@ def reject_sigma(
         waiting = 0
         if group < groups:
             waiting = _search_together(
-                queue, group, counts, klow, khigh, unknown, below, above, first, last, tile
+                queue, group, counts, klow, khigh, rounds, below, above, first, last, tile
             )
         while True:
             while free != 0 and waiting != 0:
@@ -295,7 +299,7 @@ def reject_sigma(
                     belt[i * LANES + lane] = tile[i * LANES + column]
             if free == _ALL or (waiting == 0 and group < groups):
                 break
-            done, lost = _turn(belt, n, below, above, klow, khigh)
+            done, lost = _turn(belt, n, below, above, klow, khigh, rounds)
             lost &= ~free
             free |= done
             while lost != 0:
@@ -327,7 +331,7 @@ def reject_sigma(
                 belt[(n + _NUMBER) * LANES + lane] = np.float32(b - a)
                 belt[(n + _LOW) * LANES + lane] = -INF
                 belt[(n + _HIGH) * LANES + lane] = INF
-                belt[(n + _SIGMA) * LANES + lane] = unknown
+                belt[(n + _SIGMA) * LANES + lane] = ZERO
                 belt[(n + _TURN) * LANES + lane] = ZERO
                 belt[(n + _LOWEST) * LANES + lane] = belt[a * LANES + lane]
                 belt[(n + _HIGHEST) * LANES + lane] = belt[(b - 1) * LANES + lane]
