@@ -58,14 +58,22 @@ class Crew:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def share(self, work: Callable[[Item], object], items: Sequence[Item]) -> None:
-        """Call `work` on every item; each thread takes the next one, which costs less than `run`."""
-        left = iter(items)  # Python's lock gives an item to one of them
+        """Call `work` on every item; each thread takes the next one, which costs less than `run`.
+
+        After an error or a signal no thread takes another.
+        """
+        left, over = iter(items), threading.Event()  # Python's lock gives an item to one of them
 
         def take(_: int) -> None:
             for item in left:
+                if over.is_set():
+                    break
                 work(item)
 
-        self.run(take, range(self._workers), NullProgress())
+        try:
+            self.run(take, range(self._workers), NullProgress())
+        finally:
+            over.set()
 
     def run(self, work: Callable[[Item], Result], items: Sequence[Item], progress: Progress) -> list[Result]:
         """Call `work` on every item; return the results in order. The first error ends the run."""
