@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+import weakref
+
 import numpy as np
 import pytest
 from secondpass import differing, empty_planes, in_files, on_cpu, second_pass
@@ -7,6 +10,7 @@ from secondpass import differing, empty_planes, in_files, on_cpu, second_pass
 from zmtile import Options
 from zmtile.errors import FrameError
 from zmtile.frames.calibrate import Calibration
+from zmtile.parallel import Kept
 from zmtile.progress import NullProgress
 from zmtile.stacking import stack, strips, together
 from zmtile.stacking.canvas import Canvas
@@ -54,6 +58,33 @@ def test_a_block_of_all_threads_is_that_of_one(tmp_path, monkeypatch, kind, work
     stack_on_cpu(in_files(second, tmp_path), planes, workers, 2**28, NullProgress())
     assert made == [None]
     assert differing(planes, expected) == []
+
+
+def test_samples_of_a_block_are_let_go_before_those_of_a_larger_one(tmp_path, monkeypatch, many_frames):
+    # Fewer frames reach the first blocks than those after them.
+    second = in_files(second_pass(options=Options(feather=9.0), canvas=Canvas(120, 140, -30, -30)), tmp_path)
+    held, alive = {}, []
+
+    class Watched(Kept):
+        def floats(self, name, shape):
+            old, size = held.get(name, (None, 0))
+            if name in ("samples", "shares") and 4 * np.prod(shape) > size:
+                self._kept.pop(name, None)
+                for _ in range(100):  # a thread that is done may be about to let it go
+                    if old is None or old() is None:
+                        break
+                    time.sleep(0.01)
+                alive.append(old is not None and old() is not None)
+            made = super().floats(name, shape)
+            if name in ("samples", "shares"):
+                kept = self._kept[name]
+                held[name] = weakref.ref(kept), kept.size
+            return made
+
+    monkeypatch.setattr(together, "Kept", Watched)
+    stack_on_cpu(second, empty_planes(second), 2, 2**28, NullProgress())
+    assert len(alive) > 3
+    assert not any(alive)
 
 
 @pytest.mark.parametrize("case", ["few frames", "growth", "unpacked"])

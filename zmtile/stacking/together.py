@@ -39,17 +39,26 @@ def stack_together(
     with Crew(workers) as crew:
         reader = Reader(second, Kept())
         for block in blocks:
-            parts = bounds_of(second.sources, block)
-            active = [k for k, (_, _, rows, cols) in enumerate(parts) if rows > 0 and cols > 0]
-            if active:
-                shape = len(planes.image), len(active), block.rows, block.cols
-                samples = shared.floats("samples", shape)
-                shares = shared.floats("shares", shape[1:]) if second.options.feather else None
-                _warp(crew, reader, parts, active, block, samples, shares)
-                planes.tally[active] += _combine(crew, second, planes, active, block, samples, shares)
-            else:
-                planes.clear(*block.slices)
+            _make(crew, reader, planes, shared, block)
             progress.step()
+
+
+def _make(crew: Crew, reader: Reader, planes: Planes, shared: Kept, block: Block) -> None:
+    """Fill the planes of a block.
+
+    Its samples are let go in the end: those of the next may take more memory, and then both would be held.
+    """
+    second = reader.second
+    parts = bounds_of(second.sources, block)
+    active = [k for k, (_, _, rows, cols) in enumerate(parts) if rows > 0 and cols > 0]
+    if not active:
+        planes.clear(*block.slices)
+        return
+    shape = len(planes.image), len(active), block.rows, block.cols
+    samples = shared.floats("samples", shape)
+    shares = shared.floats("shares", shape[1:]) if second.options.feather else None
+    _warp(crew, reader, parts, active, block, samples, shares)
+    planes.tally[active] += _combine(crew, second, planes, active, block, samples, shares)
 
 
 def _warp(
