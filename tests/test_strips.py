@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from secondpass import differing, empty_planes, in_files, on_cpu, second_pass
 
 from zmtile import Options
-from zmtile.frames.pixels import Pixels
+from zmtile.frames.pixels import Pixels, PixelsInFile
 from zmtile.parallel import Kept
 from zmtile.progress import NullProgress
 from zmtile.stacking import strips
@@ -139,3 +139,34 @@ def test_what_a_strip_holds_is_what_lies_under_it(tmp_path):
         np.testing.assert_array_equal(
             pixels.raw(row, col, rows, cols), whole[row : row + rows, col : col + cols]
         )
+
+
+def test_whole_rows_are_held_if_there_is_room(tmp_path):
+    second = in_files(second_pass(), tmp_path)
+    part, size = (20, 30, 10, 16), 10 * 90 * 2
+    all_cols = strips.Reader(second, Kept(), size).rows(0, part)
+    few_cols = strips.Reader(second, Kept(), size - 1).rows(0, part)
+    assert (all_cols.stored.shape, few_cols.stored.shape) == ((10, 90), (10, 16))
+    np.testing.assert_array_equal(all_cols.patch(*part), few_cols.patch(*part))
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_small_budget_is_for_what_is_read_too(tmp_path, monkeypatch, small_blocks, together):
+    if together:
+        monkeypatch.setattr(strips, "BLOCK_BYTES", 0)
+    second = second_pass(turn=0.0)
+    expected, read, sizes = on_cpu(second), PixelsInFile.part, []
+
+    def part(pixels, row, col, rows, cols, room=None):
+        if cols == 90:
+            sizes.append(rows * cols * 2)
+        return read(pixels, row, col, rows, cols, room)
+
+    monkeypatch.setattr(PixelsInFile, "part", part)
+    monkeypatch.setattr("zmtile.stacking.stack.STRIP_BYTES", 3000)
+    for budget, most in ((2000, 1000), (2**20, 3000)):
+        sizes.clear()
+        planes = empty_planes(second)
+        stack_on_cpu(in_files(second, tmp_path), planes, 2, budget, NullProgress())
+        assert differing(planes, expected) == []
+        assert max(sizes, default=0) <= most

@@ -127,26 +127,30 @@ def stack_frames(
 
 
 def stack_on_cpu(second: SecondPass, planes: Planes, workers: int, budget: int, progress: Progress) -> None:
-    """Fill the planes block by block, on so many threads; `budget` are bytes for all their samples."""
+    """Fill the planes block by block, on so many threads; `budget` are bytes for all their samples.
+
+    As much again at most are for what they read, but no more than `STRIP_BYTES` each.
+    """
     frames, depth = len(second.sources), depth_of(second.options, len(planes.image))
     share = budget // workers
+    held = min(share, STRIP_BYTES)
     if together(second, depth):
         blocks = list(shared_blocks_of(second.canvas, frames, depth, budget, workers))
-        stack_together(second, planes, blocks, workers, progress)
+        stack_together(second, planes, blocks, workers, held, progress)
         return
     blocks = list(blocks_of(second.canvas, frames, depth, share, halo(second.options)))
-    strips = list(strips_of(blocks, second, min(share, STRIP_BYTES), workers))
+    strips = list(strips_of(blocks, second, held, workers))
     progress.stage("stack", len(strips))
-    run_parallel(_work(second, planes), strips, workers, progress)
+    run_parallel(_work(second, planes, held), strips, workers, progress)
 
 
-def _work(second: SecondPass, planes: Planes) -> Callable[[Sequence[Block]], None]:
+def _work(second: SecondPass, planes: Planes, budget: int) -> Callable[[Sequence[Block]], None]:
     """Return what makes the planes of a strip of blocks, on any thread."""
     sources, canvas, options = second.sources, second.canvas, second.options
     channels, margin, (weight, noise) = len(planes.image), halo(options), second.weight_and_noise
     lock = threading.Lock()
     kept = Kept()
-    reader = Reader(second, kept)
+    reader = Reader(second, kept, budget)
 
     def make(block: Block, held: dict[int, Pixels] | None) -> None:
         area = with_margin(block, margin, canvas)

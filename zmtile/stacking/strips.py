@@ -48,10 +48,12 @@ class Reader:
     second : SecondPass
     kept : Kept
         Holds it, for each thread: what is read next takes its place.
+    budget : int
+        Bytes that whole rows may take of each thread.
     """
 
-    def __init__(self, second: SecondPass, kept: Kept) -> None:
-        self.second, self.kept = second, kept
+    def __init__(self, second: SecondPass, kept: Kept, budget: int = STRIP_BYTES) -> None:
+        self.second, self.kept, self._budget = second, kept, budget
         self._margin = halo(second.options)
 
     def strip(self, blocks: Sequence[Block]) -> dict[int, Pixels]:
@@ -63,7 +65,7 @@ class Reader:
         area = _area_of(blocks, self._margin, self.second.canvas)
         parts = [_part_under(source, area) for source in sources]
         sizes = [_room_for(source, part) for source, part in zip(sources, parts, strict=True)]
-        room = self.kept.bytes("strip", sum(sizes))
+        room = self.kept.bytes("read", sum(sizes))
         held = {}
         for k, (part, size) in enumerate(zip(parts, sizes, strict=True)):
             if size:
@@ -74,16 +76,18 @@ class Reader:
         """Return pixels of one frame that hold a rectangle: in a file, the rows that it lies on are read.
 
         To read what lies between them is quicker than a call of the system for each, and than to copy them
-        from there.
+        from there. But rows of a wide frame that the budget has no room for are not held, only the rectangle.
         """
         if part is None:
             return None
         pixels = self.second.opened(number)
         if pixels.nbytes:  # in memory already
             return pixels
-        row, _, rows, _ = part
-        cols = pixels.frame.cols
-        return pixels.part(row, 0, rows, cols, self.kept.bytes("rows", part_bytes(pixels.frame, rows, cols)))
+        (row, col, rows, cols), frame = part, pixels.frame
+        if part_bytes(frame, rows, frame.cols) <= self._budget:
+            col, cols = 0, frame.cols
+        room = self.kept.bytes("read", part_bytes(frame, rows, cols))
+        return pixels.part(row, col, rows, cols, room)
 
 
 def blocks_of(canvas: Canvas, frames: int, depth: int, budget: int, margin: int = 0) -> Iterator[Block]:

@@ -31,13 +31,13 @@ PART_SAMPLES = 2**18
 
 
 def stack_together(
-    second: SecondPass, planes: Planes, blocks: Sequence[Block], workers: int, progress: Progress
+    second: SecondPass, planes: Planes, blocks: Sequence[Block], workers: int, held: int, progress: Progress
 ) -> None:
-    """Fill the planes block by block, each by all threads."""
+    """Fill the planes block by block, each by all threads; `held` are bytes for what each thread reads."""
     shared = Kept()  # by this thread, for the others
     progress.stage("stack", len(blocks))
     with Crew(workers) as crew:
-        reader = Reader(second, Kept())
+        reader = Reader(second, Kept(), held)
         for block in blocks:
             _make(crew, reader, planes, shared, block)
             progress.step()
