@@ -29,8 +29,8 @@ MAX_BLOCK_PIXELS = 256 * 256
 GOOD_BLOCK_PIXELS = 56 * 128
 # From here on, a block of full width has the shorter outline.
 WIDE_BLOCK_PIXELS = 128 * 128
-# Samples of a block that all threads share, and its pixels at least. 150 and 400 frames took 0.7 of the time
-# of a block for each thread.
+# Samples of a block that all threads share, and its pixels, whatever those take, if the budget allows it.
+# 150 and 400 frames took 0.7 of the time of a block for each thread.
 SHARED_BYTES = 128 * 2**20
 GOOD_SHARED_PIXELS = 56 * 256
 # With growth, margins included.
