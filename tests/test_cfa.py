@@ -76,7 +76,7 @@ def test_samples_are_the_nearest_pixels(tmp_path, degrees, scale, shift):
     ours = np.full((3, rows, cols), np.nan, np.float32)
     for block in (Block(0, 0, 17, cols), Block(17, 0, rows - 17, 23), Block(17, 23, rows - 17, cols - 23)):
         part = np.empty((3, block.rows, block.cols), np.float32)
-        if source.reaches(block):
+        if source.need(block)[1]:
             warp(pixels, source, block, part)
             ours[:, block.top : block.top + block.rows, block.left : block.left + block.cols] = part
     back = invert(matrix)

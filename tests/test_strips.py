@@ -100,7 +100,7 @@ def test_strips_are_the_blocks_in_their_order_and_fit_the_budget(rows, cols, wor
         # What a thread has begun when the others are done is a small part of all.
         left = len(blocks) - blocks.index(strip[0])
         assert len(strip) <= max(left / (4 * workers), 1)
-        reached = {k for k, s in enumerate(second.sources) for b in strip if s.bent is None and s.reaches(b)}
+        reached = {k for k, s in enumerate(second.sources) for b in strip if s.need(b)[1]}
         assert reached <= set(reader.strip(strip))
 
 

@@ -32,6 +32,7 @@ import make_group
 
 import zmtile.stacking.stack
 from zmtile import Options, build_tile
+from zmtile.frames.pixels import open_pixels
 from zmtile.matching.skysurface import surface_terms
 from zmtile.tiles.tile import Tile
 
@@ -105,21 +106,24 @@ def steps(
 @contextmanager
 def filler() -> Iterator[None]:
     """Let every frame have its median, over all channels, where it has no data."""
-    warp, reaches = zmtile.stacking.stack.warp, zmtile.stacking.warp.Source.reaches
+    warp, bounds_of = zmtile.stacking.stack.warp, zmtile.stacking.stack.bounds_of
     known: dict[str, float] = {}
 
-    def filled(pixels, source, block, out):  # type: ignore[no-untyped-def]
-        out[:] = np.nan
-        if reaches(source, block):
-            warp(pixels, source, block, out)
+    def everywhere(sources, block):  # type: ignore[no-untyped-def]
+        parts = bounds_of(sources, block)
+        return [part if part[2] > 0 and part[3] > 0 else (0, 0, 1, 1) for part in parts]
+
+    def filled(pixels, source, block, out, *_):  # type: ignore[no-untyped-def]
+        warp(pixels, source, block, out)
         if source.frame.name not in known:
-            known[source.frame.name] = float(np.median(pixels.whole()))
+            known[source.frame.name] = float(np.median(open_pixels(source.frame).whole()))
         for c, plane in enumerate(out):  # filled before it is matched, as aligners do
             plane[np.isnan(plane)] = known[source.frame.name] * source.scale[c] + source.surface[c, 0]
 
     with (
         patch("zmtile.stacking.stack.warp", filled),
-        patch.object(zmtile.stacking.warp.Source, "reaches", lambda *_: True),
+        patch("zmtile.stacking.stack.bounds_of", everywhere),
+        patch("zmtile.stacking.stack.together", lambda *_: False),
     ):
         yield
 

@@ -180,11 +180,6 @@ class Source:
             part = self.bounds(block, nodes)
         return nodes, part if part[2] > 0 and part[3] > 0 else None
 
-    def reaches(self, block: Block) -> bool:
-        """Tell whether any pixel of the frame may fall on a block."""
-        _, _, rows, cols = self.bounds(block)
-        return rows > 0 and cols > 0
-
 
 def bounds_of(sources: Sequence[Source], block: Block) -> list[Part]:
     """Return `Source.bounds` of many frames at once, without the nodes of bent maps."""
