@@ -77,6 +77,11 @@ def test_a_card_keeps_its_place():
     header.take(fits.Header([("C", 7, "seven"), ("E", 8, "eight")]))
     assert [(name, header[name]) for name in header] == [("A", 1), ("D", 4), ("B", 5), ("C", 7), ("E", 8)]
     assert header.for_reading.comments["C"] == "seven"
+    assert not header.has_long_texts
+    header.put("C", "CONTINUE  " * 8)
+    assert header.has_long_texts
+    header.put("C", "CONTINUE  x")
+    assert not header.has_long_texts
     header.drop("A", "E", "F")
     assert list(header) == ["D", "B", "C"]
     assert "A" not in header

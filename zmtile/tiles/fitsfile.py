@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 
 from zmtile.tiles.headertext import HeaderText
 
-__all__ = ["Packed", "TableColumn", "packed", "write_float_image", "write_packed", "write_table"]
+__all__ = [
+    "STRUCTURAL",
+    "Packed",
+    "TableColumn",
+    "packed",
+    "write_float_image",
+    "write_packed",
+    "write_table",
+]
 
 _BLOCK = 2880
 _LETTERS = {"b1": "L", "i4": "J", "i8": "K", "f8": "D"}
 _PIECE = 2**20  # pixels
 # What describes an array, and goes with it: a BSCALE that stays behind would change the pixels.
-_STRUCTURAL = re.compile(
+STRUCTURAL = re.compile(
     r"(SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|GROUPS|[PG]COUNT|TFIELDS|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM)\Z"
 )
 
@@ -52,7 +60,7 @@ def write_float_image(
 
     complete = HeaderText(_structure(data.shape, primary=not file.tell()))
     others = HeaderText.of(header)
-    others.drop(*[name for name in others if _STRUCTURAL.match(name)])
+    others.drop(*[name for name in others if STRUCTURAL.match(name)])
     complete.extend(others)
     _write(file, complete, pieces())
 

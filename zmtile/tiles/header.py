@@ -121,7 +121,7 @@ def tile_header(
         header.take(wcs_cards)
         if len(shape) == 3 and "A_ORDER" not in wcs_cards:
             _add_colour_axis(header)
-    if "CONTINUE  " in header.text:
+    if header.has_long_texts:
         set_card(header, "LONGSTRN", "OGIP 1.0")  # fitsverify warns of long texts without it
     return header
 

@@ -122,6 +122,11 @@ class HeaderText:
         return len(self._cards)
 
     @property
+    def has_long_texts(self) -> bool:
+        """Whether a text goes on in CONTINUE cards."""
+        return any(len(one.image) > _CARD for one in self._cards)
+
+    @property
     def text(self) -> str:
         """The cards, without END."""
         return "".join(one.image for one in self._cards)

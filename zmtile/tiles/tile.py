@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zmtile.errors import UsageError, parser_said
 from zmtile.options import EXTRA_PLANES
-from zmtile.tiles.fitsfile import Packed, write_float_image, write_packed, write_table
+from zmtile.tiles.fitsfile import STRUCTURAL, Packed, write_float_image, write_packed, write_table
 from zmtile.tiles.headertext import HeaderText
 from zmtile.tiles.keywords import set_card
 from zmtile.tiles.records import FrameRecord, from_table, to_columns
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameRecord", "Tile", "check_target", "open_tile", "read_tile", "unweighed"]
 
-_STRUCTURAL = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "CHECKSUM", "DATASUM")
 _MENDED = "`zmtile rebuild` makes it again from its frames; or fetch a whole copy from its source."
 # Where FRAMES is lost as well, nothing tells what the tile was made of.
 _LOST = "Build it again from its frames, or fetch a whole copy from its source."
@@ -301,8 +300,8 @@ def _assembled(hdus: Any) -> Tile:
         return np.array(hdus[name].data, dtype)  # in the byte order of this machine
 
     header = hdus[0].header.copy()
-    for key in _STRUCTURAL:
-        header.remove(key, ignore_missing=True)
+    for key in [key for key in header if STRUCTURAL.match(key)]:
+        del header[key]
     image, coverage = plane(0, np.float32), plane("COVERAGE", np.uint16)
     if "ZMT_FILL" in header:
         del header["ZMT_FILL"]
