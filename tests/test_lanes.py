@@ -9,6 +9,7 @@ import sys
 import numba
 import numpy as np
 import pytest
+from llvmlite.binding import get_host_cpu_features
 
 from zmtile import winsorized_sigma_clip
 from zmtile.kernels import kernel
@@ -18,7 +19,6 @@ from zmtile.kernels.lanes import (
     ONE,
     ZERO,
     aligned,
-    apart,
     bits_of,
     choose,
     count_lanes,
@@ -26,6 +26,7 @@ from zmtile.kernels.lanes import (
     first_bit,
     highest,
     lowest,
+    plus_product,
     put_lanes,
     root,
     take_lanes,
@@ -33,6 +34,7 @@ from zmtile.kernels.lanes import (
 from zmtile.kernels.network import comparators, sort_lanes
 from zmtile.kernels.ranks import ends, middle
 
+FUSED = get_host_cpu_features().get("fma")
 ODD = np.float32([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, 3.4e38, 0.1])
 
 
@@ -57,16 +59,18 @@ def arithmetic(rows, factor, out):
 
 
 @numba.njit(error_model="numpy")
-def difference(rows, ones, out):
-    put_lanes(out, 0, apart(take_lanes(rows, 0), take_lanes(rows, LANES), take_lanes(ones, 0)))
+def sums_with_products(rows, thirds, out):
+    put_lanes(out, 0, plus_product(take_lanes(thirds, 0), take_lanes(rows, 0), take_lanes(rows, LANES)))
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_differences_by_the_multiplying_unit_are_differences(seed):
+def test_a_product_is_added_with_one_rounding_where_the_processor_has_it(seed):
     rows, out = operands(seed), np.empty(LANES, np.float32)
-    difference(rows, np.ones(LANES, np.float32), out)
-    with np.errstate(invalid="ignore", over="ignore"):
-        np.testing.assert_array_equal(out, rows[0] - rows[1])
+    with np.errstate(all="ignore"):
+        thirds = -np.roll(rows[0] * rows[1], seed % 3)  # some leave what is rounded off
+        sums_with_products(rows, thirds, out)
+        wide = np.longdouble(rows[0]) * rows[1] + thirds if FUSED else rows[0] * rows[1] + thirds
+        np.testing.assert_array_equal(out, wide.astype(np.float32))
 
 
 @numba.njit(error_model="numpy")

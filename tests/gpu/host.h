@@ -23,6 +23,7 @@ static inline float __int_as_float(int bits) {
 }
 
 #define __popc __builtin_popcount
+#define __fmaf_rn __builtin_fmaf
 #define __ffs __builtin_ffs
 template <class Number> Number atomicAdd(Number* at, Number value) {
     return __atomic_fetch_add(at, value, __ATOMIC_RELAXED);

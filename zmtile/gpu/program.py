@@ -28,7 +28,7 @@ __all__ = [
 # What is done to frames and to whole bands, and what is done to the samples of a pixel.
 FRAMES = ("base.cuh", "geometry.cuh", "develop.cuh", "demosaic.cuh", "bend.cuh", "warp.cuh", "grow.cuh")
 STACK = ("base.cuh", "columns.cuh", "reject.cuh", "stack.cuh", "bounds.cuh", "together.cuh", "search.cuh")
-# Both back ends round alike: no fused multiply-add; roots and quotients as IEEE 754 has them.
+# Both back ends round alike: multiply-adds are fused where the sources say so; roots, quotients by IEEE 754.
 OPTIONS = ("-std=c++17", "-fmad=false", "-prec-div=true", "-prec-sqrt=true", "-ftz=false")
 # Threads of a block.
 THREADS = 128

@@ -20,7 +20,6 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 from zmtile.kernels.lanes import LANES
 
 __all__ = [
-    "apart",
     "bits_of",
     "choose",
     "count_lanes",
@@ -28,6 +27,7 @@ __all__ = [
     "first_bit",
     "highest",
     "lowest",
+    "plus_product",
     "put_lanes",
     "root",
     "take_lanes",
@@ -173,20 +173,20 @@ def root(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
-def apart(typing_context: Any, a: Any, b: Any, one: Any) -> Any:
-    """Return a - b; `one` is 1 in every lane, which the compiler must not know."""
-    if not _FLOAT == a == b == one:
+def plus_product(typing_context: Any, c: Any, a: Any, b: Any) -> Any:
+    """Return c + a · b: rounded once, but twice where the processor has no instruction for it."""
+    if not _FLOAT == a == b == c:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        a, b, one = arguments
+        c, a, b = arguments
         if not get_host_cpu_features().get("fma"):
-            return builder.fsub(a, b)
+            return builder.fadd(c, builder.fmul(a, b))
         kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
         function = get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-        return builder.call(function, [a, one, builder.fneg(b)])
+        return builder.call(function, [a, b, c])
 
-    return _FLOAT(a, b, one), generate
+    return _FLOAT(c, a, b), generate
 
 
 def _bits(builder: Any, truth: Any) -> Any:

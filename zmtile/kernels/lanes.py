@@ -25,7 +25,6 @@ __all__ = [
     "TWO",
     "ZERO",
     "aligned",
-    "apart",
     "bits_of",
     "choose",
     "count_lanes",
@@ -33,6 +32,7 @@ __all__ = [
     "first_bit",
     "highest",
     "lowest",
+    "plus_product",
     "put_lanes",
     "root",
     "take_lanes",
@@ -55,8 +55,8 @@ _LINE = 64
 every = instruction("every")
 # Of a condition and two others: the first where it is true, the second elsewhere; each may be one float32.
 choose = instruction("choose")
-# The difference of two, by the unit that multiplies, for loops that are busy with sums; the third is 1.
-apart = instruction("apart")
+# The first of three and the product of the others, rounded once: see `instructions`.
+plus_product = instruction("plus_product")
 # The square root of lanes.
 root = instruction("root")
 # In how many lanes a condition is true.

@@ -1,7 +1,7 @@
 // What all kernels share.
 //
-// The kernels compute what those of zmtile/kernels compute, in the same order and without fused
-// multiply-add (the program is compiled with -fmad=false), so that both back ends round alike. Every
+// The kernels compute what those of zmtile/kernels compute, in the same order and with a fused multiply-add
+// only where those have one (the program is compiled with -fmad=false), so that both back ends round alike. Every
 // kernel walks over its items in strides of the grid: it is right for any number of threads, one included.
 
 typedef long long Index;

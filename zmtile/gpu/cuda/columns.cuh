@@ -1,6 +1,16 @@
 // The sorted samples of one pixel, absent ones +inf at the end. Up to a few dozen they are a thread's own;
 // beyond, those of LANES pixels lie side by side in shared or global memory.
 
+// Sums of even or odd rows about a centre, and of the squares.
+struct Sums {
+    float total, square;
+
+    __device__ __forceinline__ void add(float d) {
+        total = total + d;
+        square = __fmaf_rn(d, d, square);
+    }
+};
+
 // Own samples. Searches of sigma index them by constants only, so they stay in registers.
 template <int SIZE>
 struct Own {
@@ -21,13 +31,11 @@ struct Own {
     __device__ __forceinline__ void sum(
         int, int, float centre, float low, float high, float* total, float* square) const
     {
+        Sums sums[2] = {};
 #pragma unroll
-        for (int i = 0; i < SIZE; i++) {
-            float d = x[i] - centre;
-            d = fminf(fmaxf(d, low), high);
-            *total = *total + d;
-            *square = *square + d * d;
-        }
+        for (int i = 0; i < SIZE; i++) sums[i & 1].add(fminf(fmaxf(x[i] - centre, low), high));
+        *total = sums[0].total + sums[1].total;
+        *square = sums[0].square + sums[1].square;
     }
     // Move a and b inwards past the rows beyond the bounds.
     __device__ __forceinline__ void trim(float lower, float upper, int* a, int* b) const {
@@ -52,13 +60,14 @@ struct Shared {
     __device__ __forceinline__ void sum(
         int a, int b, float centre, float low, float high, float* total, float* square) const
     {
-#pragma unroll 8
-        for (int i = a; i < b; i++) {
-            float d = at(i) - centre;
-            d = fminf(fmaxf(d, low), high);
-            *total = *total + d;
-            *square = *square + d * d;
+        Sums even = {}, odd = {};
+#pragma unroll 4
+        for (int i = a & ~1; i < b; i += 2) {
+            even.add(i < a ? 0.0f : fminf(fmaxf(at(i) - centre, low), high));
+            odd.add(i + 1 < b ? fminf(fmaxf(at(i + 1) - centre, low), high) : 0.0f);
         }
+        *total = even.total + odd.total;
+        *square = even.square + odd.square;
     }
     __device__ __forceinline__ void trim(float lower, float upper, int* a, int* b) const {
         while (*a < *b && at(*a) < lower) ++*a;

@@ -7,13 +7,13 @@ __device__ __forceinline__ void reject_sigma(Column& column, int count, float kl
     bool again = true;
     while (again) {
         const float centre = median(column, *first, *last);
-        const float number = (float)(*last - *first);
+        const float number = (float)(*last - *first), per_n = 1.0f / number, per_dof = 1.0f / (number - 1.0f);
         column.cover(*first, *last, centre);
         float low = -INF, high = INF, sigma = INF;
         for (int turn = 0;; turn++) {
             float total = 0.0f, square = 0.0f;
             column.sum(*first, *last, centre, low, high, &total, &square);
-            const float spread = (square - total * (total / number)) / (number - 1.0f);
+            const float spread = (square - total * (total * per_n)) * per_dof;
             const float old = sigma;
             sigma = sqrtf(spread > 0.0f ? spread : 0.0f);
             if (!winsor) break;

@@ -9,7 +9,7 @@ struct Search {
     int apart;      // floats from four rows to the next four
     Index pixel;
     int count, a, b, turn;  // survivors are rows a ... b - 1
-    float centre, number, high, sigma;
+    float centre, per_n, per_dof, high, sigma;  // 1 / n and 1 / (n - 1)
     bool busy, settled;
 
     __device__ __forceinline__ float* row(int k) const { return column + (k >> 2) * apart + (k & 3); }
@@ -20,7 +20,8 @@ struct Search {
     // Begin anew with rows a ... b - 1: the others add nothing to sums about the centre.
     __device__ __forceinline__ void begin(int rows) {
         centre = median();
-        number = (float)(b - a);
+        per_n = 1.0f / (float)(b - a);
+        per_dof = 1.0f / ((float)(b - a) - 1.0f);
         for (int k = 0; k < a; k++) *row(k) = centre;
         for (int k = b; k < rows; k++) *row(k) = centre;
         high = sigma = INF;
@@ -30,12 +31,12 @@ struct Search {
     __device__ __forceinline__ void add(float x, float* total, float* square) const {
         const float d = fminf(fmaxf(x - centre, -high), high);
         *total = *total + d;
-        *square = *square + d * d;
+        *square = __fmaf_rn(d, d, *square);
     }
     // The next bounds and sigma, from the sums.
     __device__ __forceinline__ void settle(float total, float square) {
         if (settled) return;
-        const float spread = (square - total * (total / number)) / (number - 1.0f);
+        const float spread = (square - total * (total * per_n)) * per_dof;
         const float old = sigma;
         sigma = sqrtf(spread > 0.0f ? spread : 0.0f);
         if (METHOD != WINSOR) {
@@ -79,22 +80,22 @@ __device__ __forceinline__ void turns(Search& lane, int fours)
     int left;
     const int busy = WARP_COUNT(lane.busy), few = busy > FEW ? busy - FEW : 0;
     do {
-        float total = 0.0f, square = 0.0f;
+        float even = 0.0f, odd = 0.0f, even_square = 0.0f, odd_square = 0.0f;
         const float* four = lane.column;
 #pragma unroll TURN_FOURS
         for (int i = 0; i < fours; i++, four += lane.apart) {
             const float4 x = *(const float4*)four;
-            lane.add(x.x, &total, &square);
-            lane.add(x.y, &total, &square);
-            lane.add(x.z, &total, &square);
-            lane.add(x.w, &total, &square);
+            lane.add(x.x, &even, &even_square);
+            lane.add(x.y, &odd, &odd_square);
+            lane.add(x.z, &even, &even_square);
+            lane.add(x.w, &odd, &odd_square);
         }
-        if (lane.busy) lane.settle(total, square);
+        if (lane.busy) lane.settle(even + odd, even_square + odd_square);
         left = WARP_COUNT(lane.busy && !lane.settled);
     } while (left > few);
 }
 
-#define NO_PIXEL {cells, 4, 0, 0, 0, 0, 0, 0.0f, 2.0f, 0.0f, 0.0f, false, false}
+#define NO_PIXEL {cells, 4, 0, 0, 0, 0, 0, 0.0f, 0.5f, 1.0f, 0.0f, 0.0f, false, false}
 // The pixels of a warp: its share of the whole, in widths of a warp.
 #define WARP_SHARE \
     const Index warps = ALL_THREADS / WARP_SIZE, warp = FIRST_ITEM / WARP_SIZE; \
