@@ -20,6 +20,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 from zmtile.kernels.lanes import LANES
 
 __all__ = [
+    "as_float",
+    "as_integer",
     "bits_of",
     "choose",
     "count_lanes",
@@ -187,6 +189,26 @@ def plus_product(typing_context: Any, c: Any, a: Any, b: Any) -> Any:
         return builder.call(function, [a, b, c])
 
     return _FLOAT(c, a, b), generate
+
+
+def _reinterpreted(own: Any, other: Any) -> Any:
+    """Return the function that reads the bits of one type of number as another of its size."""
+
+    def typed(typing_context: Any, value: Any) -> Any:
+        if value != own:
+            return None
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.bitcast(arguments[0], context.get_value_type(other))
+
+        return other(value), generate
+
+    return typed
+
+
+# The bits of one number. A view of an array does the same, and numba takes 0.2 s to compile one.
+as_integer = intrinsic(_reinterpreted(types.float32, types.int32))
+as_float = intrinsic(_reinterpreted(types.int32, types.float32))
 
 
 def _bits(builder: Any, truth: Any) -> Any:

@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from zmtile.kernels import brief, kernel
+from zmtile.kernels import brief, instruction, kernel
 
 __all__ = ["kth_smallest", "median", "select", "sort_both"]
+
+# The bits of a float32 as an int32, and back.
+as_integer = instruction("as_integer")
+as_float = instruction("as_float")
 
 
 @kernel
@@ -72,10 +76,10 @@ def kth_smallest(values: Any, count: int, k: int, keys: Any) -> Any:
     keys : (n,) int32
         Scratch.
     """
-    bits = values.view(np.int32)
     low, high = np.int32(2147483647), np.int32(-2147483648)
     for i in range(count):
-        key = bits[i] ^ ((bits[i] >> np.int32(31)) & np.int32(2147483647))
+        bits = as_integer(values[i])
+        key = bits ^ ((bits >> np.int32(31)) & np.int32(2147483647))
         keys[i] = key
         low = min(low, key)
         high = max(high, key)
@@ -90,8 +94,8 @@ def kth_smallest(values: Any, count: int, k: int, keys: Any) -> Any:
             right = middle
         else:
             left = middle + 1
-    keys[0] = np.int32(left) ^ ((np.int32(left) >> np.int32(31)) & np.int32(2147483647))
-    return keys.view(np.float32)[0]
+    key = np.int32(left)
+    return as_float(np.int32(key ^ ((key >> np.int32(31)) & np.int32(2147483647))))
 
 
 @kernel
