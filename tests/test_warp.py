@@ -72,6 +72,18 @@ def test_samples_are_those_of_the_oracle(kernel, degrees):
                 assert ours[i, j] == pytest.approx(expected, rel=2e-5, abs=0.05)
 
 
+@pytest.mark.parametrize("beside", KERNELS)
+@pytest.mark.parametrize("shift", [(0, 0), (3, -2), (-30, 1), (7, 500)])
+def test_the_code_of_any_kernel_copies(beside, shift):
+    image = np.random.default_rng(5).normal(size=(3, 21, 33)).astype(np.float32)
+    image[0, 3, 4], image[1, 5:9, 6] = np.nan, np.inf
+    how = turn(0, shift), 0, 0, COPY, True, np.float32([1.5, 1.0, 0.5]), np.ones((3, 6)), (0.0, 0.0), 9.0
+    made = np.full((2, 3, 24, 30), 7.0, np.float32)
+    warp_block(image, 2, 1, *how, made[0])
+    warp_block(image, 2, 1, *how, made[1], beside=beside)
+    np.testing.assert_array_equal(*made)
+
+
 @pytest.mark.parametrize("kernel", [*KERNELS, COPY])
 def test_colours_are_warped_like_grey(kernel):
     colours = np.stack([picture(seed=s) for s in range(3)])

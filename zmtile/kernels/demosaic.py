@@ -57,7 +57,8 @@ def demosaic(mosaic: Any, codes: Any, row: int, col: int, out: Any) -> None:
     wide = (cols + LANES - 1) // LANES * LANES
     # Lines y - 2 … y + 2 of the patch, in turn, amid missing pixels.
     width = wide + 4
-    lines = np.full(5 * width, np.nan, np.float32)
+    lines = np.empty(5 * width, np.float32)
+    lines[:] = np.nan
     made = np.empty(3 * LANES, np.float32)  # beyond the last whole vector of a line
     turns = np.empty(LANES + 1, np.float32)
     for k in range(LANES + 1):

@@ -19,7 +19,7 @@ from zmtile.kernels import instruction, kernel
 from zmtile.kernels.bend import NODE_STEP
 from zmtile.kernels.demosaic import demosaic
 from zmtile.kernels.lanes import LANES
-from zmtile.kernels.tables import kernel_table
+from zmtile.kernels.tables import COPY, kernel_table
 
 __all__ = ["warp_block"]
 
@@ -47,6 +47,7 @@ def _warp_of(taps: int, bent: bool) -> Any:
         top: int,
         left: int,
         table: Any,
+        copied: bool,
         clamp: bool,
         scale: Any,
         surface: Any,
@@ -59,7 +60,7 @@ def _warp_of(taps: int, bent: bool) -> Any:
             demosaic(mosaic, codes, row, col, patch)
         channels, patch_rows, patch_cols = patch.shape
         rows, cols = out[0].shape
-        if patch_rows < taps or patch_cols < taps:
+        if not copied and (patch_rows < taps or patch_cols < taps):
             for c in range(channels):
                 out[c][:] = np.float32(np.nan)
             return
@@ -74,7 +75,8 @@ def _warp_of(taps: int, bent: bool) -> Any:
         most_x, most_y = least_x + (patch_cols - taps), least_y + (patch_rows - taps)
         line = np.empty((channels, wide), np.float32)
         at_x, at_y, area = np.empty(cols), np.empty(cols), np.empty(cols)
-        first = np.full(wide, NOWHERE, np.int32)
+        first = np.empty(wide, np.int32)
+        first[:] = NOWHERE
         step_x, step_y = np.zeros(wide, np.int32), np.zeros(wide, np.int32)
         x, u = np.empty(cols), np.empty(cols)
         for j in range(cols):
@@ -101,7 +103,13 @@ def _warp_of(taps: int, bent: bool) -> Any:
                 for j in range(cols):
                     at_x[j] = ax * x[j] + shift_x + cx
                     at_y[j] = ay * x[j] + shift_y + cy
-            for j in range(cols):
+            if copied:  # by whole pixels: one row of the patch, from some column on
+                r, k = int(at_y[0]) - row, int(at_x[0]) - col
+                for c in range(channels):
+                    for j in range(cols):
+                        inside = r >= 0 and r < patch_rows and k + j >= 0 and k + j < patch_cols
+                        line[c, j] = patch[c, r, k + j] if inside else np.float32(np.nan)
+            for j in range(0 if copied else cols):
                 base_x, base_y = np.floor(at_x[j]), np.floor(at_y[j])
                 inside = (base_x >= least_x) & (base_y >= least_y) & (base_x <= most_x) & (base_y <= most_y)
                 place = (base_y - least_y) * stride + (base_x - least_x)
@@ -110,7 +118,7 @@ def _warp_of(taps: int, bent: bool) -> Any:
                 near_x = (at_x[j] - base_x) * steps + 0.5 if inside else 0.0
                 near_y = (at_y[j] - base_y) * steps + 0.5 if inside else 0.0
                 step_x[j], step_y[j] = np.int32(near_x) * taps, np.int32(near_y) * taps
-            for j in range(0, cols, WIDTH):
+            for j in range(0, 0 if copied else cols, WIDTH):
                 _sample(
                     taps,
                     patch,
@@ -166,6 +174,7 @@ def warp_block(
     span: float = 0.0,
     mosaic: NDArray[np.float32] | None = None,
     codes: NDArray[np.uint8] | None = None,
+    beside: str = COPY,
 ) -> None:
     """Sample a patch of a frame at a block of tile pixels and match it photometrically.
 
@@ -204,8 +213,12 @@ def warp_block(
         As for `kernel_table`.
     mosaic, codes : (patch rows, patch cols) float32 and (2, 2) uint8, optional
         Of a mosaic that is not demosaiced yet, as for `demosaic`; then the patch is written first.
+    beside : str
+        The kernel of the other frames. Where this one is 'copy', by whole pixels and without nodes, the code
+        of that one copies them: one of its own would take half a second of a first run.
     """
-    table = kernel_table(name, span)
+    copied = name == COPY != beside and nodes is None
+    table = kernel_table(beside if copied else name, span)
     _warp_of(table.shape[1], nodes is not None)(
         mosaic,
         codes,
@@ -217,6 +230,7 @@ def warp_block(
         top,
         left,
         table,
+        copied,
         clamp and table.shape[1] > 2,
         scale,
         surface,

@@ -78,6 +78,8 @@ class Source:
         Reference pixel (x, y) that is tile pixel (0, 0).
     kernel : str
         As for `zmtile.kernels.tables.kernel_table`.
+    beside : str
+        The kernel of frames that are not copied.
     span : float
         Width of a tile pixel in the frame, from `zmtile.kernels.tables.span_of`.
     clamp : bool
@@ -99,6 +101,7 @@ class Source:
     bent: Bent | None
     origin: tuple[int, int]
     kernel: str
+    beside: str
     span: float
     clamp: bool
     scale: NDArray[np.float32]
@@ -236,6 +239,7 @@ def source_of(
         bent,
         (canvas.x0, canvas.y0),
         COPY if whole or direct else options.kernel,
+        COPY if direct else options.kernel,
         span_of(scale_of(matrix)),
         options.clamp,
         (photometry.scale / (1.0 if bent else scale_of(matrix) ** 2)).astype(np.float32),
@@ -296,6 +300,7 @@ def warp(
         source.span,
         mosaic,
         codes,
+        source.beside,
     )
 
 
