@@ -27,6 +27,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.environment import lookup_environment
 from numba.core.errors import TypingError
 from numba.core.intrinsics import INTR_MATH
+from numba.core.target_extension import target_override
 from numba.core.types.containers import BaseTuple
 from numba.core.types.misc import unliteral
 from numba.core.typing.typeof import Purpose, typeof
@@ -34,7 +35,7 @@ from numba.np.numpy_support import from_dtype
 
 from zmtile.kernels import Kernel, Part
 from zmtile.kernels.loading import STAMP, Code, Place, Types, linked, load, machine, save
-from zmtile.kernels.parts import PART, PartDispatcher, Whole, target
+from zmtile.kernels.parts import PART, TARGET, PartDispatcher, Whole, target
 from zmtile.kernels.turns import Turn
 
 __all__ = ["compiled", "dispatcher_of", "type_of"]
@@ -78,6 +79,10 @@ class _Results(CompileResultCacheImpl):  # type: ignore[misc]  # numba has no ty
     """What numba keeps of a kernel."""
 
     _locator_classes = (_Locator,)
+
+    def reduce(self, compiled: Any) -> Any:
+        """Return what is kept of a part; not its source with the types in it, which takes long to write."""
+        return super().reduce(compiled._replace(type_annotation=""))
 
 
 class _Files(IndexDataCacheFile):  # type: ignore[misc]
@@ -148,7 +153,7 @@ class _Dispatcher(PartDispatcher):
 
     def compile(self, signature: Any) -> Any:
         """Return what stands for the part for these types: loaded, or compiled and saved."""
-        with global_compiler_lock, _uncollected():
+        with global_compiler_lock, target_override(TARGET), _uncollected():
             try:
                 return super().compile(signature)
             finally:

@@ -28,9 +28,12 @@ from numba.core.types import Function
 from numba.core.typing import Context
 from numba.extending import register_model
 
-__all__ = ["PART", "PartDispatcher", "Whole", "target"]
+from zmtile.kernels.quicker import IN_PLACE_OF, TARGET, hurry
 
-_NAME = "zmtile"
+hurry()
+
+__all__ = ["PART", "TARGET", "PartDispatcher", "Whole", "target"]
+
 
 # Nobody calls a part but code. So the ways in from Python and C are not compiled.
 PART = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -92,8 +95,15 @@ class _Context(CPUContext):  # type: ignore[misc]
     def init(self) -> None:
         """Make ready what makes code."""
         self.is32bit = False
+        self._sizes: dict[Any, int] = {}
         self._internal_codegen = _Codegen("zmtile.kernels")
         externals.c_math_functions.install(self)
+
+    def get_abi_sizeof(self, kind: Any) -> int:
+        """Return the bytes of one of LLVM's types, which has to be asked by a module of its own."""
+        if kind not in self._sizes:
+            self._sizes[kind] = super().get_abi_sizeof(kind)
+        return self._sizes[kind]
 
     def refresh(self) -> None:
         """Take in what has been registered meanwhile; numba looks for it long, and mostly finds nothing."""
@@ -152,6 +162,12 @@ class _Typing(Context):  # type: ignore[misc]
         self.registered = 0
         super().__init__()
 
+    def _get_global_type(self, value: Any) -> Any:
+        for known, own in IN_PLACE_OF.items():
+            if value is known:
+                return super()._get_global_type(own)
+        return super()._get_global_type(value)
+
     def _lookup_global(self, value: Any) -> Any:
         found = super()._lookup_global(value)
         if type(found) is not Function:
@@ -193,8 +209,8 @@ class _Zmtile(CPU):  # type: ignore[misc]
     """The name of the target in numba's registries."""
 
 
-target_registry[_NAME] = _Zmtile
-target = _Target(_NAME)
+target_registry[TARGET] = _Zmtile
+target = _Target(TARGET)
 
 
 class PartDispatcher(Dispatcher):
