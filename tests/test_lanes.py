@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -34,7 +35,7 @@ from zmtile.kernels.lanes import (
 from zmtile.kernels.network import comparators, sort_lanes
 from zmtile.kernels.ranks import ends, middle
 
-FUSED = get_host_cpu_features().get("fma")
+FUSED = get_host_cpu_features().get("fma") or platform.machine() in ("aarch64", "arm64")
 ODD = np.float32([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, 3.4e38, 0.1])
 
 

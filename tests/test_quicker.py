@@ -97,6 +97,46 @@ def test_errors_tell_where_they_come_from():
         raise errors.NumbaError("x")
 
 
+def test_errors_of_other_code_keep_their_place():
+    errors.loc_info.clear()
+    with quicker._Context("at {loc}", loc=LOC):
+        assert errors.loc_info["loc"] is LOC
+
+
+def test_what_others_hold_is_counted():
+    """A linked list of objects that know their own type only later: it must not be freed under way."""
+    code = """
+from numba import deferred_type, int64, njit, optional
+from numba.experimental import jitclass
+import zmtile.kernels.parts
+kind = deferred_type()
+class Node:
+    def __init__(self, value, next):
+        self.value, self.next = value, next
+Node = jitclass([("value", int64), ("next", optional(kind))])(Node)
+kind.define(Node.class_type.instance_type)
+@njit
+def made(n):
+    head = Node(0, None)
+    for k in range(1, n):
+        head = Node(k, head)
+    return head
+@njit
+def total(node):
+    sum = 0
+    at = node
+    while True:
+        sum += at.value
+        if at.next is None:
+            return sum
+        at = at.next
+head = made(1000)
+for _ in range(3):
+    assert total(head) == 999 * 500
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_who_listens_hears():
     with event.install_recorder("numba:compile") as heard:
         numba.njit(lambda x: x + 1)(1)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
+from llvmlite.binding import get_host_cpu_features, get_process_triple
 from numba import types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
@@ -182,7 +182,7 @@ def plus_product(typing_context: Any, c: Any, a: Any, b: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         c, a, b = arguments
-        if not get_host_cpu_features().get("fma"):
+        if not (get_host_cpu_features().get("fma") or get_process_triple().startswith(("aarch64", "arm64"))):
             return builder.fadd(c, builder.fmul(a, b))
         kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
         function = get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")

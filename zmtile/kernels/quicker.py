@@ -1,8 +1,9 @@
 """What numba does with more of Python than it must, done with less of it: the same code comes out.
 
 Two thirds of a first run is numba's Python. Here are the few of its functions that are called most, written
-anew for the version that zmtile asks for, and two of numpy's that numba compiles anew for every type. Only
-compiling needs this module. Other code in the process that uses numba gets the same from them.
+anew for the version that zmtile asks for, and some that numba compiles anew for every type. Only compiling
+needs this module. Other code in the process that uses numba gets from them what it got before; what is done
+less, as to count who holds a value, is done less for parts alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = ["IN_PLACE_OF", "TARGET", "hurry"]
 # What numba compiles parts for: `zmtile.kernels.parts`.
 TARGET = "zmtile"
 
+_ERRORS: Any = errors
 _NO_VARIABLES = (ir.Loc, str, int, bool, float, type(None))
 
 
@@ -67,6 +69,9 @@ class _Context:
 
     def __init__(self, text: str, *arguments: Any, **names: Any) -> None:
         self._text, self._arguments, self._names = text, arguments, names
+        place = names.get("loc")
+        if place is not None and not place.filename.startswith(_ERRORS._numba_path):
+            _ERRORS.loc_info.update(names)
 
     def __enter__(self) -> None:
         pass
@@ -115,7 +120,12 @@ def _unless_plain(look: Any) -> Any:
 
 
 def _owns(context: Any, kind: Any) -> bool:
-    """Return whether values of a type hold memory that is counted: arrays do, and tuples of them."""
+    """Return whether values of a type hold memory that is counted: arrays do, and tuples of them.
+
+    Types of other people may hold what their models do not tell, as deferred ones do: of those, all might.
+    """
+    if context.target_name != TARGET:
+        return True
     known: dict[Any, bool] = vars(context).setdefault("_zmtile_owners", {})
     if kind not in known:
         known[kind] = context.data_model_manager[kind].contains_nrt_meminfo()
@@ -147,7 +157,7 @@ def _if_worth(forget: Any) -> Any:
 
 
 def _counters(self: Any, builder: Any, kind: Any, value: Any) -> list[tuple[Any, Any]]:
-    """Return the types and counters within a value, without a look at its numbers."""
+    """Return the types and counters within a value, for parts without a look at its numbers."""
     model = self._context.data_model_manager[kind]
     found = [(kind, model.get_nrt_meminfo(builder, value))] if model.has_nrt_meminfo() else []
     for member, getter in model.traverse(builder):
@@ -188,7 +198,9 @@ def hurry() -> None:
 
 def _array_of(shape: Any, dtype: Any) -> Any:
     """Return the type of a new array; None if it is not known."""
-    number = types.float64 if dtype is None or is_nonelike(dtype) else arrayobj.ty_parse_dtype(dtype)
+    plain = dtype is None or is_nonelike(dtype)
+    plain = plain or (isinstance(dtype, types.Function) and dtype.typing_key is float)
+    number = types.float64 if plain else arrayobj.ty_parse_dtype(dtype)
     count = arrayobj.ty_parse_shape(shape)
     return None if number is None or count is None else types.Array(number, count, "C")
 
@@ -222,7 +234,7 @@ def _zeros(typing_context: Any, shape: Any, dtype: Any = None) -> Any:
 def _chosen(comparison: Any) -> Any:
     """Return the function that chooses the second of two numbers where a comparison to the first is true."""
 
-    def typed(typing_context: Any, a: Any, b: Any) -> Any:
+    def chosen(typing_context: Any, a: Any, b: Any) -> Any:
         if not isinstance(a, types.Number) or not isinstance(b, types.Number):
             return None
 
@@ -231,10 +243,11 @@ def _chosen(comparison: Any) -> Any:
 
         return typing_context.unify_types(a, b)(a, b), generate
 
-    return typed
+    return chosen
 
 
-# What parts call instead: numba would compile one or two functions for every combination of types.
+# What parts call instead: numba would compile one or two functions for every combination of types. The lower
+# and the higher are of two numbers, as kernels need them.
 IN_PLACE_OF = {
     np.empty: _empty,
     np.zeros: _zeros,

@@ -104,7 +104,7 @@ def _warp_of(taps: int, bent: bool) -> Any:
                     at_x[j] = ax * x[j] + shift_x + cx
                     at_y[j] = ay * x[j] + shift_y + cy
             if copied:  # by whole pixels: one row of the patch, from some column on
-                r, k = int(at_y[0]) - row, int(at_x[0]) - col
+                r, k = int(np.floor(at_y[0])) - row, int(np.floor(at_x[0])) - col
                 for c in range(channels):
                     for j in range(cols):
                         inside = r >= 0 and r < patch_rows and k + j >= 0 and k + j < patch_cols
