@@ -24,11 +24,13 @@ from zmtile.frames.measure import FrameStats, SkyMesh, Stars
 from zmtile.matching.match import Photometry, match
 from zmtile.options import Options, Resources
 from zmtile.progress import NullProgress
+from zmtile.registration.mapping import apply
+from zmtile.registration.models import columns, fit_points
 from zmtile.registration.refit import refit
 from zmtile.registration.starfield import Field
 from zmtile.registration.transform import Matrix, Transform
 from zmtile.stacking.canvas import Canvas
-from zmtile.stacking.rejection import settled
+from zmtile.stacking.rejection import rejection, settled
 from zmtile.stacking.stack import stack_frames
 
 __all__ = ["main", "rehearse"]
@@ -55,10 +57,13 @@ def rehearse(frame: Frame, count: int, options: Options) -> None:
     frames = [replace(frame, name=str(k)) for k in range(len(_SHIFTS))]
     maps = [np.array([[1.0, 0.0, shift], [0.0, 1.0, shift]]) for shift in _SHIFTS]
     options = settled(options, count)
+    rejection(options, count)  # the largest kernel before the smallest, which the other process begins with
     _stack(frames, maps, options)
     stats = [_made_up(frame, shift) for shift in _SHIFTS]
     match(frames, stats, maps, 0, options, NullProgress())
     if options.align == "stars":
+        if options.transform != "similarity":
+            _bend(frame, stats[0].stars, maps[1])
         fields = [Field(s.stars, frame.rows, frame.cols, s.fwhm) for s in stats]
         refit(fields, [Transform(m, _STARS, 0.1) for m in maps], 0, options.transform)
 
@@ -78,6 +83,18 @@ def _stack(frames: Sequence[Frame], maps: Sequence[Matrix], options: Options) ->
         options,
         Resources(threads=1),
     )
+
+
+def _bend(frame: Frame, stars: Stars, moved: Matrix) -> None:
+    """Fit a bent map, and go there and back: what a refit takes beside its largest kernel.
+
+    The other process may have begun with that one, and to wait for it would be to do nothing.
+    """
+    here = np.column_stack([stars.x, stars.y])
+    bent = fit_points("poly3", (frame.rows, frame.cols), here, apply(moved, here), np.ones(len(here)))
+    columns("poly3", bent, here)
+    if bent.sound:
+        bent.inverse(bent.points(here)[:, :2])
 
 
 def _made_up(frame: Frame, shift: float) -> FrameStats:
