@@ -205,30 +205,22 @@ def _array_of(shape: Any, dtype: Any) -> Any:
     return None if number is None or count is None else types.Array(number, count, "C")
 
 
-@intrinsic
-def _empty(typing_context: Any, shape: Any, dtype: Any = None) -> Any:
-    """Return a new array, as numpy's."""
-    array = _array_of(shape, dtype)
+def _new(zeroed: bool) -> Any:
+    """Return the function that makes a new array, as numpy's."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        shapes = arrayobj._parse_shape(context, builder, signature.args[0], arguments[0])
-        return arrayobj._empty_nd_impl(context, builder, array, shapes)._getvalue()
+    def new(typing_context: Any, shape: Any, dtype: Any = None) -> Any:
+        array = _array_of(shape, dtype)
 
-    return array and (array(shape, types.Omitted(None) if dtype is None else dtype), generate)
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            shapes = arrayobj._parse_shape(context, builder, signature.args[0], arguments[0])
+            made = arrayobj._empty_nd_impl(context, builder, array, shapes)
+            if zeroed:
+                cgutils.memset(builder, made.data, builder.mul(made.itemsize, made.nitems), 0)
+            return made._getvalue()
 
+        return array and (array(shape, types.Omitted(None) if dtype is None else dtype), generate)
 
-@intrinsic
-def _zeros(typing_context: Any, shape: Any, dtype: Any = None) -> Any:
-    """Return a new array of zeros, as numpy's."""
-    array = _array_of(shape, dtype)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        shapes = arrayobj._parse_shape(context, builder, signature.args[0], arguments[0])
-        made = arrayobj._empty_nd_impl(context, builder, array, shapes)
-        cgutils.memset(builder, made.data, builder.mul(made.itemsize, made.nitems), 0)
-        return made._getvalue()
-
-    return array and (array(shape, types.Omitted(None) if dtype is None else dtype), generate)
+    return new
 
 
 def _chosen(comparison: Any) -> Any:
@@ -249,8 +241,8 @@ def _chosen(comparison: Any) -> Any:
 # What parts call instead: numba would compile one or two functions for every combination of types. The lower
 # and the higher are of two numbers, as kernels need them.
 IN_PLACE_OF = {
-    np.empty: _empty,
-    np.zeros: _zeros,
+    np.empty: intrinsic(_new(zeroed=False)),
+    np.zeros: intrinsic(_new(zeroed=True)),
     min: intrinsic(_chosen(operator.lt)),
     max: intrinsic(_chosen(operator.gt)),
 }

@@ -98,7 +98,7 @@ def _spread(tile: Any, n: int, below: int, above: int, centre: Any, low: Any, hi
 
 @kernel
 def _shares(number: Any) -> Any:
-    """Return 1 / n and 1 / (n - 1): a turn that divides by them takes a quarter longer."""
+    """Return 1 / n and 1 / (n - 1): to divide by them in every turn took a twentieth of the rejection."""
     return ONE / number, ONE / (number - ONE)
 
 

@@ -11,7 +11,7 @@ __device__ __forceinline__ void reject_sigma(Column& column, int count, float kl
         column.cover(*first, *last, centre);
         float low = -INF, high = INF, sigma = INF;
         for (int turn = 0;; turn++) {
-            float total = 0.0f, square = 0.0f;
+            float total, square;
             column.sum(*first, *last, centre, low, high, &total, &square);
             const float spread = (square - total * (total * per_n)) * per_dof;
             const float old = sigma;

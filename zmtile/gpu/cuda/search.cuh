@@ -28,11 +28,7 @@ struct Search {
         turn = 0;
         settled = false;
     }
-    __device__ __forceinline__ void add(float x, float* total, float* square) const {
-        const float d = fminf(fmaxf(x - centre, -high), high);
-        *total = *total + d;
-        *square = __fmaf_rn(d, d, *square);
-    }
+    __device__ __forceinline__ float clipped(float x) const { return fminf(fmaxf(x - centre, -high), high); }
     // The next bounds and sigma, from the sums.
     __device__ __forceinline__ void settle(float total, float square) {
         if (settled) return;
@@ -80,17 +76,17 @@ __device__ __forceinline__ void turns(Search& lane, int fours)
     int left;
     const int busy = WARP_COUNT(lane.busy), few = busy > FEW ? busy - FEW : 0;
     do {
-        float even = 0.0f, odd = 0.0f, even_square = 0.0f, odd_square = 0.0f;
+        Sums even = {}, odd = {};
         const float* four = lane.column;
 #pragma unroll TURN_FOURS
         for (int i = 0; i < fours; i++, four += lane.apart) {
             const float4 x = *(const float4*)four;
-            lane.add(x.x, &even, &even_square);
-            lane.add(x.y, &odd, &odd_square);
-            lane.add(x.z, &even, &even_square);
-            lane.add(x.w, &odd, &odd_square);
+            even.add(lane.clipped(x.x));
+            odd.add(lane.clipped(x.y));
+            even.add(lane.clipped(x.z));
+            odd.add(lane.clipped(x.w));
         }
-        if (lane.busy) lane.settle(even + odd, even_square + odd_square);
+        if (lane.busy) lane.settle(even.total + odd.total, even.square + odd.square);
         left = WARP_COUNT(lane.busy && !lane.settled);
     } while (left > few);
 }
